@@ -1,0 +1,141 @@
+"""What is let in: bytes from a topic become a typed message, or a `BadMessage` that says what is wrong.
+
+Knows the contracts and a deployment's rules; knows nothing of Kafka clients or of what is done with a
+good message or a bad one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from streams.contracts import MAX_ID_BYTES, Event, Impression, Interaction, Item
+
+
+class BadMessage(ValueError):
+    """A message that breaks its contract.
+
+    `reason` is a short word from a fixed list, fit for a metric label; the text says which field, what
+    it held and what was expected.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class EventRules(Struct, frozen=True):
+    """What a deployment accepts beyond the schema."""
+
+    actions: tuple[str, ...]
+    oldest_time: int = 631_152_000_000  # 1990-01-01: older is a unit error (seconds for milliseconds)
+    clock_skew_ms: int = 600_000
+
+
+KINDS = ("interaction", "impression", "request", "erase")
+
+_event_decoder = msgspec.json.Decoder(Event)
+_item_decoder = msgspec.json.Decoder(Item)
+
+
+def decode_event(key: bytes | None, value: bytes | None, arrived: int, rules: EventRules) -> Event:
+    """Return the event in `value`, or raise `BadMessage`.
+
+    `arrived` is the record's timestamp in milliseconds: an event may lie at most `rules.clock_skew_ms`
+    after it. The key must be the user's id, since it decides the partition and so the order.
+    """
+    if value is None:
+        raise BadMessage("null_value", "value is null; expected a JSON event (to forget a user send kind=erase)")
+    event: Event = _decode(_event_decoder, value)
+    _check_id("user", event.user)
+    if key is None or key != event.user.encode():
+        raise BadMessage("wrong_key", f"key is {_show(key)}; expected the user's id, {_show(event.user)}")
+    if event.time < rules.oldest_time:
+        raise BadMessage(
+            "time_past", f"time is {event.time}; expected milliseconds since the epoch, at least {rules.oldest_time}"
+        )
+    if event.time > arrived + rules.clock_skew_ms:
+        raise BadMessage(
+            "time_future",
+            f"time is {event.time}, {event.time - arrived} ms after it arrived; "
+            f"expected at most {rules.clock_skew_ms} ms",
+        )
+    _check_details(event, rules)
+    return event
+
+
+def _check_details(event: Event, rules: EventRules) -> None:
+    if event.id is not None:
+        _check_id("id", event.id)
+    if isinstance(event, Interaction):
+        _check_id("item", event.item)
+        if event.action not in rules.actions:
+            raise BadMessage(
+                "unknown_action", f"action is {_show(event.action)}; expected one of {', '.join(rules.actions)}"
+            )
+        if not math.isfinite(event.weight):
+            raise BadMessage("schema", f"weight is {event.weight}; expected a finite number")
+    elif isinstance(event, Impression):
+        for item in event.items:
+            _check_id("items", item)
+
+
+def decode_item(key: bytes | None, value: bytes) -> Item:
+    """Return the item in `value`, or raise `BadMessage`. The key must be the item's id."""
+    item: Item = _decode(_item_decoder, value)
+    _check_id("item", item.item)
+    if key is None or key != item.item.encode():
+        raise BadMessage("wrong_key", f"key is {_show(key)}; expected the item's id, {_show(item.item)}")
+    return item
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], value: bytes) -> Any:
+    try:
+        return decoder.decode(value)
+    except msgspec.ValidationError as error:
+        if str(error).endswith("`$.kind`"):
+            raise BadMessage("unknown_kind", f"{error}; expected one of {', '.join(KINDS)}") from None
+        raise BadMessage("schema", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage("malformed_json", str(error)) from None
+
+
+def _check_id(field: str, value: str) -> None:
+    size = len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))
+    if not 0 < size <= MAX_ID_BYTES:
+        raise BadMessage("schema", f"{field} has {size} bytes; expected 1 to {MAX_ID_BYTES}")
+
+
+def _show(value: str | bytes | None) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+class Envelope(Struct, frozen=True):
+    """CloudEvents attributes of a record in binary mode (`ce_` headers); accepted, never required."""
+
+    id: str | None = None
+    source: str | None = None
+    type: str | None = None
+    time: str | None = None
+
+
+def cloud_event(headers: Sequence[tuple[str, bytes]]) -> Envelope | None:
+    """Return the CloudEvents envelope of a record's headers, or None when there is none.
+
+    Raises `BadMessage` for an envelope of a version other than 1.x.
+    """
+    found = {name[3:].lower(): value for name, value in headers if name[:3].lower() == "ce_"}
+    if not found:
+        return None
+    try:
+        text = {name: value.decode() for name, value in found.items() if value is not None}
+    except UnicodeDecodeError as error:
+        raise BadMessage("envelope", f"CloudEvents header is not UTF-8: {error}") from None
+    if not text.get("specversion", "1.0").startswith("1."):
+        raise BadMessage("envelope", f"ce_specversion is {_show(text['specversion'])}; expected 1.x")
+    return Envelope(text.get("id"), text.get("source"), text.get("type"), text.get("time"))
