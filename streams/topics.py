@@ -1,0 +1,289 @@
+"""Every topic: its name, partitions, retention and size limit; creating them and checking those that exist.
+
+Knows nothing about what the records say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import for_code
+
+DEFAULT_PARTITIONS = 4
+
+_DAY_MS = 24 * 3600 * 1000
+_MIB = 2**20
+_USABLE_WITHIN_S = 30
+_TOPIC_EXISTS = 36  # Kafka's error code TOPIC_ALREADY_EXISTS
+
+
+class TopicError(Exception):
+    """A topic could not be created; the message names it and the cluster's reason."""
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """How one topic is made.
+
+    Attributes:
+        name: without the prefix.
+        purpose: one line.
+        cleanup: `delete`, `compact` or `compact,delete`.
+        partitions: None where it follows `events`, whose partition numbers are carried over: an event of
+            partition 3 is answered in partition 3, so these topics must have the same count.
+        retention_ms: how long records are kept where `cleanup` deletes.
+        max_message_bytes: the largest batch of records the topic accepts; None for the cluster's default (1 MiB).
+    """
+
+    name: str
+    purpose: str
+    cleanup: str
+    partitions: int | None = None
+    retention_ms: int | None = None
+    max_message_bytes: int | None = None
+
+    def count(self, shared: int) -> int:
+        """Number of partitions when `events` has `shared`."""
+        return self.partitions or shared
+
+    def config(self) -> dict[str, str]:
+        """The topic's settings in Kafka's own words."""
+        config = {"cleanup.policy": self.cleanup}
+        if self.retention_ms is not None:
+            config["retention.ms"] = str(self.retention_ms)
+        if self.max_message_bytes is not None:
+            config["max.message.bytes"] = str(self.max_message_bytes)
+        if "compact" in self.cleanup:
+            # Reading the topic in full stays short under load (small segments are compacted early), and a
+            # tombstone takes effect within a day even where nothing else is written.
+            config |= {"segment.bytes": str(64 * _MIB), "max.compaction.lag.ms": str(_DAY_MS)}
+        return config
+
+
+# Kafka checks max.message.bytes against a whole batch, and a transaction writes one batch per topic: 256 users'
+# states of 3 KB or decisions of 8 KB pass 1 MiB easily. A dead letter holds an original of up to 1 MiB plus
+# headers that say what was wrong with it. Writers need `max_request_size` as large.
+SPECS: tuple[TopicSpec, ...] = (
+    TopicSpec("events", "what users did, saw, asked for; key user", "delete", retention_ms=7 * _DAY_MS),
+    # The embedder's parallelism; a vector is written to the partition of its item.
+    TopicSpec("items", "the catalogue: texts and fields; key item, empty value: gone", "compact", partitions=4),
+    TopicSpec("item_vectors", "item texts as vectors, read whole by every worker; key item", "compact", partitions=4),
+    TopicSpec("recommendations", "the current slate; key user", "compact,delete", retention_ms=7 * _DAY_MS),
+    TopicSpec(
+        "decisions",
+        "why that slate: candidates, scores, every adjustment; key user",
+        "delete",
+        retention_ms=7 * _DAY_MS,
+        max_message_bytes=8 * _MIB,
+    ),
+    TopicSpec("outcomes", "slates joined with what happened to them; key user", "delete", retention_ms=30 * _DAY_MS),
+    TopicSpec("state", "user states, the engine's own; key user", "compact", max_message_bytes=8 * _MIB),
+    TopicSpec(
+        "models",
+        "which release is current, and the online estimators; key release, estimator",
+        "compact",
+        partitions=1,
+        max_message_bytes=8 * _MIB,
+    ),
+    TopicSpec(
+        "events.dlq",
+        "events that could not be used, with the reason",
+        "delete",
+        retention_ms=30 * _DAY_MS,
+        max_message_bytes=4 * _MIB,
+    ),
+    TopicSpec(
+        "items.dlq",
+        "items that could not be used, with the reason",
+        "delete",
+        partitions=4,
+        retention_ms=30 * _DAY_MS,
+        max_message_bytes=4 * _MIB,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Names of the topics of one deployment: `prefix` + the plain name."""
+
+    prefix: str = ""
+
+    def name(self, plain: str) -> str:
+        """The full name of the topic called `plain` in `SPECS`."""
+        return self.prefix + plain
+
+    @property
+    def events(self) -> str:
+        return self.name("events")
+
+    @property
+    def items(self) -> str:
+        return self.name("items")
+
+    @property
+    def item_vectors(self) -> str:
+        return self.name("item_vectors")
+
+    @property
+    def recommendations(self) -> str:
+        return self.name("recommendations")
+
+    @property
+    def decisions(self) -> str:
+        return self.name("decisions")
+
+    @property
+    def outcomes(self) -> str:
+        return self.name("outcomes")
+
+    @property
+    def state(self) -> str:
+        return self.name("state")
+
+    @property
+    def models(self) -> str:
+        return self.name("models")
+
+    @property
+    def events_dlq(self) -> str:
+        return self.name("events.dlq")
+
+    @property
+    def items_dlq(self) -> str:
+        return self.name("items.dlq")
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every name, in the order of `SPECS`."""
+        return tuple(self.name(spec.name) for spec in SPECS)
+
+
+async def create(
+    bootstrap: str,
+    topics: Topics,
+    partitions: int = DEFAULT_PARTITIONS,
+    replication: int | None = None,
+) -> list[str]:
+    """Create the topics that are missing and return their names; existing ones are left as they are.
+
+    Args:
+        bootstrap: `host:port`, several separated by commas.
+        partitions: of `events` and the topics that follow it.
+        replication: copies of each partition; by default as many as there are brokers, at most 3.
+
+    Raises:
+        TopicError: the cluster refused one.
+    """
+    async with _admin(bootstrap) as admin:
+        existing = set(await admin.list_topics())
+        brokers = len((await admin.describe_cluster())["brokers"])
+        copies = replication or min(3, brokers)
+        missing = [spec for spec in SPECS if topics.name(spec.name) not in existing]
+        if not missing:
+            return []
+        response = await admin.create_topics(
+            [_new_topic(topics.name(spec.name), spec, partitions, copies) for spec in missing]
+        )
+        created = [name for name, code, message in response.topic_errors if _created(name, code, message)]
+        await _until_usable(admin, {topics.name(spec.name) for spec in missing})
+    return created
+
+
+async def _until_usable(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """The controller answers before the brokers know the new topics and each partition has a leader."""
+    try:
+        async with asyncio.timeout(_USABLE_WITHIN_S):
+            while not names <= await _usable(admin):  # noqa: ASYNC110 (it happens on another machine)
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise TopicError(
+            f"the new topics are not usable {_USABLE_WITHIN_S} s after their creation: look at the brokers' logs"
+        ) from None
+
+
+async def _usable(admin: AIOKafkaAdminClient) -> set[str]:
+    return {
+        topic["topic"]
+        for topic in await admin.describe_topics()
+        if all(partition["leader"] >= 0 for partition in topic["partitions"])
+    }
+
+
+def _created(name: str, code: int, message: str | None) -> bool:
+    if code not in (0, _TOPIC_EXISTS):
+        raise TopicError(f"topic {name} was not created: {message or for_code(code).__name__}")
+    return code == 0  # otherwise somebody created it at the same moment
+
+
+def _new_topic(name: str, spec: TopicSpec, partitions: int, copies: int) -> NewTopic:
+    # An acknowledged record survives the loss of one broker, and writing goes on without that broker.
+    config = spec.config() | {"min.insync.replicas": str(max(1, copies - 1))}
+    return NewTopic(name, spec.count(partitions), copies, topic_configs=config)
+
+
+async def verify(bootstrap: str, topics: Topics, partitions: int = DEFAULT_PARTITIONS) -> list[str]:
+    """What is wrong with the topics, a sentence each with what to do; empty when all is well."""
+    async with _admin(bootstrap) as admin:
+        found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        configs = await _configs(admin, [name for name in topics.all if name in found])
+    problems = []
+    for spec in SPECS:
+        name = topics.name(spec.name)
+        if name in found:
+            problems += _problems(name, spec, partitions, found[name], configs[name])
+        else:
+            problems.append(f"{name} is missing: create it with `driftline topics create`")
+    return problems
+
+
+def _problems(name: str, spec: TopicSpec, partitions: int, count: int, config: Mapping[str, str]) -> list[str]:
+    problems = []
+    if count != spec.count(partitions):
+        mend = "delete it, or use another DRIFTLINE_TOPIC_PREFIX, and create it again"
+        if spec.partitions is None:
+            mend = f"set DRIFTLINE_PARTITIONS={count} if all of events' followers have {count}, or {mend}"
+        problems.append(f"{name} has {count} partitions instead of {spec.count(partitions)}: {mend}")
+    policy = config["cleanup.policy"]
+    if set(policy.split(",")) != set(spec.cleanup.split(",")):
+        problems.append(
+            f"{name} has cleanup.policy {policy} instead of {spec.cleanup}: "
+            f"alter the topic's configuration to cleanup.policy={spec.cleanup}"
+        )
+    limit = int(config["max.message.bytes"])
+    if spec.max_message_bytes is not None and limit < spec.max_message_bytes:
+        problems.append(
+            f"{name} has max.message.bytes {limit}, at least {spec.max_message_bytes} are needed: "
+            f"alter the topic's configuration to max.message.bytes={spec.max_message_bytes}"
+        )
+    return problems
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    wanted = {"cleanup.policy": None, "max.message.bytes": None}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
+    if not resources:
+        return {}
+    configs: dict[str, dict[str, str]] = {}
+    for response in await admin.describe_configs(resources):
+        for code, message, _type, name, entries in response.resources:
+            if code:
+                raise TopicError(f"topic {name} cannot be inspected: {message or for_code(code).__name__}")
+            configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
+
+
+@contextlib.asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[Any]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()

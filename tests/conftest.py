@@ -1,0 +1,108 @@
+"""What tests share: one real broker for the run, topics of one's own for each test, reading and writing."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ops.kafka import EmbeddedKafka
+from ops.settings import default_data_dir
+from streams.topics import Topics, create
+
+# Where the jars are kept from run to run: read before a test points the variable elsewhere.
+JAR_CACHE = Path(os.environ.get("DRIFTLINE_DATA_DIR") or default_data_dir()) / "kafka" / "jars"
+
+
+@pytest.fixture(scope="session")
+def jar_cache() -> Path:
+    return JAR_CACHE
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory, jar_cache: Path) -> Iterator[EmbeddedKafka]:
+    """A running Kafka; it dies with the test run, however that ends."""
+    kafka = EmbeddedKafka(tmp_path_factory.mktemp("broker") / "kafka", jar_cache, tied=True)
+    kafka.start()
+    yield kafka
+    kafka.purge(force_stop=True)
+
+
+@pytest.fixture(scope="session")
+def bootstrap(broker: EmbeddedKafka) -> str:
+    """The broker's `host:port`."""
+    assert broker.address is not None
+    return broker.address
+
+
+@pytest.fixture
+def partitions() -> int:
+    """How many `topics` gets; override with `@pytest.mark.parametrize("partitions", [1])`."""
+    return 4
+
+
+@pytest.fixture
+async def topics(bootstrap: str, partitions: int) -> AsyncIterator[Topics]:
+    """All topics under a prefix of this test's own."""
+    topics = Topics(f"test-{uuid.uuid4().hex[:8]}.")
+    await create(bootstrap, topics, partitions)
+    yield topics
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(topics.all))
+    finally:
+        await admin.close()
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Writes to topics and reads them whole."""
+
+    bootstrap: str
+
+    async def produce(
+        self, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], partition: int | None = None
+    ) -> None:
+        """Write (key, value) pairs, by key to the usual partition unless one is given."""
+        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap)
+        await producer.start()
+        try:
+            for key, value in records:
+                await producer.send(topic, key=key, value=value, partition=partition)
+        finally:
+            await producer.stop()  # flushes
+
+    async def read(self, topic: str) -> list[ConsumerRecord]:
+        """Every committed record up to now, partition by partition, in order of offset."""
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=self.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            return await self._read(consumer, topic)
+        finally:
+            await consumer.stop()
+
+    async def _read(self, consumer: AIOKafkaConsumer, topic: str) -> list[ConsumerRecord]:
+        numbers = sorted(consumer.partitions_for_topic(topic) or ())
+        assert numbers, f"no topic {topic}"
+        found = [TopicPartition(topic, number) for number in numbers]
+        ends = await consumer.end_offsets(found)
+        records: list[ConsumerRecord] = []
+        for partition in found:
+            while await consumer.position(partition) < ends[partition]:
+                for batch in (await consumer.getmany(partition, timeout_ms=200)).values():
+                    records += [record for record in batch if record.offset < ends[partition]]
+        return records
+
+
+@pytest.fixture
+def wire(bootstrap: str) -> Wire:
+    return Wire(bootstrap)
