@@ -1,0 +1,225 @@
+"""Folding a batch of events into user states: what each event does to what is remembered of its user.
+
+Events go in in offset order, states come out changed, with the outcomes that closed on the way. Pure:
+the same events and states give the same result, however they are batched. Knows nothing of Kafka
+clients, models or policies.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from streams.contracts import Cause, Erase, Event, Impression, Interaction, Outcome
+from streams.job import DeadLetter, Record
+from streams.state import (
+    PARTITION_KEY,
+    OpenSlate,
+    StateLimits,
+    UserState,
+    decode_partition,
+    decode_user,
+    id_hash,
+)
+from streams.validation import BadMessage, EventRules, cloud_event, decode_event
+
+MAX_CLOSED_PER_BATCH = 256
+"""Windows of absent users closed in one batch; the rest wait for the next, so that a batch stays short."""
+
+NewEvent = tuple[str, int, float, int]
+"""Item id, event time in ms, weight, index of the action."""
+
+
+@dataclass(slots=True)
+class Touched:
+    """One user whom the batch concerns.
+
+    `stamp` identifies the state before the batch, (events, offset): what was derived from that state may
+    be carried on with `new`. After an erasure there is nothing to carry on from: `stamp` is None.
+    """
+
+    user: str
+    state: UserState
+    stamp: tuple[int, int] | None
+    new: list[NewEvent] = field(default_factory=list)
+    covers: list[int] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
+    cause: Cause | None = None
+    time: int = 0
+    arrived: int = 0
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class Folded:
+    """The result of folding one batch of one partition."""
+
+    users: dict[bytes, Touched] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    watermark: int = 0
+
+
+class Folder:
+    """Folds the batches of one partition.
+
+    Beside the states it keeps one derived thing: when the next window of which user closes, so that the
+    outcomes of those who never come back are closed too.
+    """
+
+    def __init__(self, partition: int, limits: StateLimits, rules: EventRules) -> None:
+        self._partition = partition
+        self._limits = limits
+        self._actions = {action: index for index, action in enumerate(rules.actions)}
+        self._rules = rules
+        self._deadlines: list[tuple[int, bytes]] = []
+        self._waiting: set[bytes] = set()
+        self._taken: list[bytes] = []
+
+    def restored(self, states: Mapping[bytes, bytes]) -> None:
+        """Learn the open windows from restored states."""
+        self._deadlines, self._waiting, self._taken = [], set(), []
+        for key, data in states.items():
+            if key != PARTITION_KEY:
+                self._watch(key, decode_user(data))
+
+    def fold(self, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Folded:
+        """Fold `records` (in offset order) into copies of the states that they touch."""
+        self._put_back(states)
+        folded = Folded(watermark=decode_partition(states.get(PARTITION_KEY)).watermark)
+        for record in records:
+            try:
+                if record.headers:
+                    cloud_event(record.headers)
+                event = decode_event(record.key, record.value, record.timestamp, self._rules)
+                self._fold_one(folded, event, record, states)
+            except BadMessage as error:
+                folded.dead.append(DeadLetter(record, error.reason, str(error)))
+        self._close_absent(folded, states)
+        return folded
+
+    def open(self, folded: Folded, key: bytes, slate: OpenSlate) -> None:
+        """Add a slate to a user's state; those that make room for it become outcomes."""
+        touched = folded.users[key]
+        for evicted in touched.state.open(slate, self._limits):
+            folded.outcomes.append(_outcome(touched.user, evicted, touched.time, "evicted"))
+        self._watch(key, touched.state)
+
+    def _watch(self, key: bytes, state: UserState) -> None:
+        """See to it that the user's oldest open window is waited for."""
+        if state.slates and key not in self._waiting:
+            self._waiting.add(key)
+            deadline = min(slate.time for slate in state.slates) + self._limits.outcome_window_ms
+            heapq.heappush(self._deadlines, (deadline, key))
+
+    def _put_back(self, states: Mapping[bytes, bytes]) -> None:
+        """Wait again for the users whose windows the last batch closed, as far as it was not committed."""
+        for key in self._taken:
+            if key in states:
+                self._watch(key, decode_user(states[key]))
+        self._taken.clear()
+
+    def _close_absent(self, folded: Folded, states: Mapping[bytes, bytes]) -> None:
+        """Close the due windows of users who have no event in this batch."""
+        while self._deadlines and self._deadlines[0][0] <= folded.watermark:
+            if len(self._taken) >= MAX_CLOSED_PER_BATCH:
+                return
+            _, key = heapq.heappop(self._deadlines)
+            self._waiting.discard(key)
+            self._taken.append(key)
+            if key in states or key in folded.users:
+                touched = self._touch(folded, key.decode(), states)
+                self._close(folded, touched)
+                self._watch(key, touched.state)
+
+    def _close(self, folded: Folded, touched: Touched) -> None:
+        for slate in touched.state.close_due(folded.watermark, self._limits):
+            touched.changed = True
+            closed = slate.time + self._limits.outcome_window_ms
+            folded.outcomes.append(_outcome(touched.user, slate, closed, "window"))
+
+    def _fold_one(self, folded: Folded, event: Event, record: Record, states: Mapping[bytes, bytes]) -> None:
+        touched = self._touch(folded, event.user, states)
+        state = touched.state
+        if record.offset <= state.offset:
+            raise BadMessage(
+                "already_folded", f"offset {record.offset} is not after {state.offset}, the last folded of this user"
+            )
+        if event.id is not None and not state.remember_id(event.id, self._limits):
+            raise BadMessage("duplicate_id", f"id {event.id!r} was seen before; expected a new one for a new event")
+        folded.watermark = max(folded.watermark, event.time)
+        self._close(folded, touched)
+        touched.changed = True
+        touched.covers.append(record.offset)
+        touched.time, touched.arrived = event.time, record.timestamp
+        if isinstance(event, Interaction):
+            self._interact(touched, event)
+        elif isinstance(event, Impression):
+            self._show(folded, touched, event, record.offset)
+        elif isinstance(event, Erase):
+            touched.erased, touched.covers = touched.erased + touched.covers, []
+            touched.state, touched.stamp, touched.new = UserState(), None, []
+        touched.state.offset = record.offset
+        item = event.item if isinstance(event, Interaction) else None
+        touched.cause = Cause(self._partition, record.offset, _kind(event), item)
+
+    def _touch(self, folded: Folded, user: str, states: Mapping[bytes, bytes]) -> Touched:
+        key = user.encode()
+        touched = folded.users.get(key)
+        if touched is None:
+            state = decode_user(states.get(key))
+            touched = folded.users[key] = Touched(user, state, (state.events, state.offset))
+        return touched
+
+    def _interact(self, touched: Touched, event: Interaction) -> None:
+        action = self._actions[event.action]
+        touched.state.credit(event.item, event.weight, event.slate)
+        touched.state.push(id_hash(event.item), event.time, event.weight, action, self._limits)
+        touched.new.append((event.item, event.time, event.weight, action))
+
+    def _show(self, folded: Folded, touched: Touched, event: Impression, offset: int) -> None:
+        """An impression confirms a slate of ours, or opens one of another system's."""
+        if event.slate is not None:
+            for slate in touched.state.slates:
+                slate.shown = slate.shown or slate.slate == event.slate
+            return
+        external = OpenSlate(
+            f"{self._partition}-{offset}",
+            event.time,
+            event.items,
+            external=True,
+            shown=True,
+            history=touched.state.events,
+        )
+        self.open(folded, event.user.encode(), external)
+
+
+def _outcome(user: str, slate: OpenSlate, closed: int, reason: Literal["window", "evicted"]) -> Outcome:
+    """Return the labelled record of a slate whose window has closed."""
+    return Outcome(
+        user=user,
+        slate=slate.slate,
+        time=slate.time,
+        closed=closed,
+        reason=reason,
+        origin="external" if slate.external else "driftline",
+        shown=slate.shown,
+        items=slate.items,
+        rewards=slate.rewards or [0.0] * len(slate.items),
+        conditional=slate.conditional,
+        propensity=slate.propensity,
+        inclusion=slate.inclusion,
+        unshown=slate.unshown,
+        unshown_inclusion=slate.unshown_inclusion,
+        candidates=slate.candidates,
+        history=slate.history,
+        release=slate.release,
+        estimator=slate.estimator,
+    )
+
+
+def _kind(event: Event) -> Literal["interaction", "impression", "request", "erase"]:
+    kind: Literal["interaction", "impression", "request", "erase"] = event.__struct_config__.tag  # type: ignore[assignment]
+    return kind

@@ -1,0 +1,110 @@
+"""The host: a Faust app that runs long-lived jobs, with their lifecycle, health pages and signals.
+
+Faust (on mode) supervises, serves the web pages and runs agents of low rate; the event path never passes
+through its streams or tables (docs/adr/0001). Knows nothing of what a job does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import faust
+from mode import Service
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+
+class Job(Protocol):
+    """Something that runs until it is stopped."""
+
+    async def run(self) -> None:
+        """Run until `stop`; raise what stopped it otherwise."""
+
+    def stop(self) -> None:
+        """Have `run` finish what is in hand and return."""
+
+    def status(self) -> dict[str, Any]:
+        """Plain JSON values, among them `ready`: bool."""
+
+
+def faust_app(app_id: str, bootstrap_servers: str, folder: Path, *, web_port: int = 0, **options: Any) -> faust.App:
+    """Return a Faust app that creates no topic and keeps nothing; its web server is on when `web_port` is not 0."""
+    return faust.App(
+        app_id,
+        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        store="memory://",
+        datadir=folder,
+        autodiscover=False,
+        web_enabled=web_port != 0,
+        web_host="127.0.0.1",
+        web_bind="127.0.0.1",
+        web_port=web_port or 6066,
+        **options,
+    )
+
+
+def host(app: faust.App, make: Callable[[], Job]) -> None:
+    """Have `app` run the job that `make` returns (called in the event loop), and show how it is.
+
+    Pages: `/health` (200 while the process lives), `/ready` (503 until the job is ready), `/status` (all it
+    says), `/metrics` (Prometheus).
+    """
+    hosted: list[Job] = []
+
+    @app.service
+    class Hosted(Service):  # type: ignore[misc]
+        async def on_start(self) -> None:
+            self._finished = asyncio.Event()
+            hosted.append(make())
+
+        @Service.task
+        async def _run(self) -> None:
+            try:
+                await hosted[0].run()
+            finally:
+                self._finished.set()
+
+        async def on_stop(self) -> None:
+            hosted[0].stop()
+            await self._finished.wait()
+
+    @app.page("/health")
+    async def health(view: Any, request: Any) -> Any:
+        return view.json({"alive": True})
+
+    @app.page("/ready")
+    async def ready(view: Any, request: Any) -> Any:
+        is_ready = bool(hosted and hosted[0].status()["ready"])
+        return view.json({"ready": is_ready}, status=200 if is_ready else 503)
+
+    @app.page("/status")
+    async def status(view: Any, request: Any) -> Any:
+        return view.json(hosted[0].status() if hosted else {"ready": False, "state": "starting"})
+
+    @app.page("/metrics")
+    async def metrics(view: Any, request: Any) -> Any:
+        return view.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+async def run(app: faust.App) -> None:
+    """Serve until SIGTERM, SIGINT or `app.stop()`; raises what stopped it when it did not stop by itself."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    ended = asyncio.create_task(_serve(app))
+    await asyncio.wait({ended, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    await app.stop()
+    await ended
+    if app.crash_reason is not None:
+        raise app.crash_reason
+
+
+async def _serve(app: faust.App) -> None:
+    await app.start()
+    await app.wait_until_stopped()

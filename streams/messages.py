@@ -1,0 +1,155 @@
+"""From a batch's arrays to its messages: recommendation, decision, and the open slate that awaits its outcome.
+
+One place decides what is said of a slate on each topic. Knows the contracts; knows nothing of Kafka or
+of how the numbers came about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.slate import Decisions, PolicyConfig, draws
+from streams.contracts import Ages, Cause, Decision, Recommendation
+from streams.fold import Touched
+from streams.state import OpenSlate
+from streams.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Slates:
+    """One batch's slates as arrays, B rows parallel to `users`; `slots` [B, width] are the candidates."""
+
+    users: list[Touched]
+    slots: NDArray[np.int64]
+    base: NDArray[np.float32]
+    injection: NDArray[np.float64]
+    decisions: Decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One slate of the batch, as lists."""
+
+    touched: Touched
+    cause: Cause
+    slate: str
+    candidates: list[str | None]
+    chosen: list[int]
+    items: list[str]
+    conditional: list[float]
+    propensity: list[float] | None
+    inclusion: list[float] | None
+
+
+class Messages:
+    """Says what a batch's slates are. `now`: wall-clock milliseconds, for ages only."""
+
+    def __init__(self, slates: Slates, world: World, policy: PolicyConfig, now: int) -> None:
+        self._slates = slates
+        self._world = world
+        self._policy = policy
+        self._now = now
+        self._position = list(world.position)
+        self._release = world.model.release_id
+        self._estimator = world.estimator.estimator if world.estimator else None
+        self._estimator_age = now - world.estimator.created if world.estimator else None
+
+    def row(self, at: int) -> Row:
+        decisions, touched = self._slates.decisions, self._slates.users[at]
+        candidates = self._ids(self._slates.slots[at])
+        chosen = [column for column in decisions.chosen[at].tolist() if column >= 0]
+        size = len(chosen)
+        cause = touched.cause or _no_cause(touched)
+        return Row(
+            touched=touched,
+            cause=cause,
+            slate=f"{cause.partition}-{cause.offset}",
+            candidates=candidates,
+            chosen=chosen,
+            items=[candidates[column] or "" for column in chosen],
+            conditional=decisions.conditional[at, :size].tolist(),
+            propensity=None if decisions.propensity is None else decisions.propensity[at, :size].tolist(),
+            inclusion=None if decisions.inclusion is None else decisions.inclusion[at, :size].tolist(),
+        )
+
+    def recommendation(self, at: int, row: Row) -> Recommendation:
+        return Recommendation(
+            user=row.touched.user,
+            slate=row.slate,
+            time=row.touched.time,
+            cause=row.cause,
+            covers=row.touched.covers,
+            items=row.items,
+            scores=self._slates.decisions.logits[at, row.chosen].tolist(),
+            conditional=row.conditional,
+            propensity=row.propensity,
+            inclusion=row.inclusion,
+            release=self._release,
+            estimator=self._estimator,
+            catalogue=self._position,
+            ages=Ages(self._now - row.touched.arrived, self._now - self._world.created, self._estimator_age),
+        )
+
+    def decision(self, at: int, row: Row) -> Decision:
+        slates, policy = self._slates, self._policy
+        return Decision(
+            user=row.touched.user,
+            slate=row.slate,
+            time=row.touched.time,
+            cause=row.cause,
+            covers=row.touched.covers,
+            candidates=row.candidates,
+            injected=policy.injected,
+            injection=float(slates.injection[at]),
+            base_f32=slates.base[at].tobytes(),
+            correction_f32=slates.decisions.correction[at].tobytes(),
+            logits_f32=slates.decisions.logits[at].tobytes(),
+            chosen=row.chosen,
+            conditional=row.conditional,
+            uniform=bool(slates.decisions.uniform_arm[at]),
+            seed=policy.seed,
+            draws=draws(policy),
+            temperature=policy.temperature,
+            epsilon=policy.epsilon,
+            beta=policy.beta,
+            release=self._release,
+            estimator=self._estimator,
+            catalogue=self._position,
+        )
+
+    def open_slate(self, at: int, row: Row) -> OpenSlate:
+        decisions = self._slates.decisions
+        unshown: list[str] = []
+        unshown_inclusion = None
+        if decisions.unshown is not None and decisions.unshown_inclusion is not None:
+            there = decisions.unshown[at] >= 0
+            unshown = [row.candidates[column] or "" for column in decisions.unshown[at][there].tolist()]
+            unshown_inclusion = decisions.unshown_inclusion[at][there].tolist()
+        return OpenSlate(
+            row.slate,
+            row.touched.time,
+            row.items,
+            conditional=row.conditional,
+            propensity=row.propensity,
+            inclusion=row.inclusion,
+            unshown=unshown,
+            unshown_inclusion=unshown_inclusion,
+            candidates=len(row.candidates) - row.candidates.count(None),
+            history=row.touched.state.events,
+            release=self._release,
+            estimator=self._estimator,
+        )
+
+    def _ids(self, slots: NDArray[np.int64]) -> list[str | None]:
+        present = slots >= 0
+        if present.all():
+            return list(self._world.catalogue.ids(slots))
+        found = iter(self._world.catalogue.ids(slots[present]))
+        return [next(found) if there else None for there in present.tolist()]
+
+
+def _no_cause(touched: Touched) -> Cause:
+    raise AssertionError(f"{len(touched.covers)} events without a cause: a slate answers an event")

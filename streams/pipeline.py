@@ -1,0 +1,196 @@
+"""What a batch of events means: fold → evolve → retrieve → correct → arrange → messages.
+
+Deterministic given (events, states, world, clock): random numbers belong to the offset of the causing
+event, not to the batch, so that a replay makes the same choices. There is no Kafka in it; the engine calls
+it, and so do replay and evaluation. Everything between the fold and the messages is done once for
+all users of the batch, in arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.injection import inject
+from policy.slate import Noise, PolicyConfig, decide, noise
+from streams.contracts import encode
+from streams.fold import Folded, Folder, Touched
+from streams.job import Effects, OutputRecord, Record
+from streams.messages import Messages, Slates
+from streams.state import PARTITION_KEY, PartitionState, StateLimits, encode_state
+from streams.topics import Topics
+from streams.user_cache import UserCache, excluded_pairs
+from streams.validation import EventRules
+from streams.world import World
+
+COVERS = "driftline-covers"
+"""Header of a tombstone on `recommendations`: JSON list of the event offsets that it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    topics: Topics
+    rules: EventRules
+    policy: PolicyConfig
+    limits: StateLimits
+    filter_seen: bool = True
+    cached_users: int = 20_000
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds spent per stage since the start, for metrics."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    batches: int = 0
+
+    def add(self, stage: str, since: float) -> float:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
+        return now
+
+
+class Pipeline:
+    """Turns batches of events into effects. One thread at a time.
+
+    `world()` gives the current world and is asked once per batch; `clock()` milliseconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        world: Callable[[], World],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._config = config
+        self._current = world
+        self._clock = clock
+        self._world: World | None = None
+        self._users: UserCache | None = None
+        self._folders: dict[int, Folder] = {}
+        self.timings = Timings()
+
+    # -- what the engine calls ---------------------------------------------------------------------
+
+    def assigned(self, partition: int, states: Mapping[bytes, bytes]) -> None:
+        self._folders[partition] = folder = Folder(partition, self._config.limits, self._config.rules)
+        folder.restored(states)
+
+    def revoked(self, partition: int) -> None:
+        self._folders.pop(partition, None)
+        if self._users is not None:
+            self._users.drop(partition)
+
+    def apply(self, partition: int, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Effects:
+        """Return what `records` of one partition do. Shapes and order as in `streams.job.Handler`."""
+        world, users = self._latest_world()
+        started = time.perf_counter()
+        folder = self._folders[partition]
+        folded = folder.fold(records, states)
+        started = self.timings.add("fold", started)
+        answered = [touched for touched in folded.users.values() if touched.covers]
+        effects = Effects(dead=folded.dead)
+        if answered:
+            slates = self._slates(partition, world, users, answered)
+            started = time.perf_counter()
+            self._publish(effects, slates, world, folder, folded)
+            started = self.timings.add("publish", started)
+        self._close(effects, folded, states)
+        self.timings.add("encode", started)
+        self.timings.batches += 1
+        return effects
+
+    def status(self) -> dict[str, Any]:
+        """What the pipeline works with, and the seconds spent per stage since the start."""
+        world, users = self._world, self._users
+        return {
+            "release": world.model.release_id if world else None,
+            "estimator": world.estimator.estimator if world and world.estimator else None,
+            "items": len(world.index) if world else 0,
+            "catalogue": list(world.position) if world else [],
+            "batches": self.timings.batches,
+            "stage_seconds": {stage: round(seconds, 6) for stage, seconds in self.timings.seconds.items()},
+            "cache": {"hits": users.hits, "rebuilds": users.rebuilds} if users else {},
+        }
+
+    # -- stages ------------------------------------------------------------------------------------
+
+    def _latest_world(self) -> tuple[World, UserCache]:
+        world = self._current()
+        if self._users is None or world is not self._world:
+            self._world, self._users = world, UserCache(world, self._config.cached_users)
+        return world, self._users
+
+    def _slates(self, partition: int, world: World, cache: UserCache, answered: list[Touched]) -> Slates:
+        """Evolve, retrieve, correct and arrange, for all answered users at once."""
+        # The Philox stream is drawn in order of offset.
+        answered.sort(key=_offset)
+        started = time.perf_counter()
+        vectors, seen = cache.evolve(partition, answered)
+        started = self.timings.add("evolve", started)
+        offsets = np.array([_offset(touched) for touched in answered], np.int64)
+        random = noise(self._config.policy, partition, offsets)
+        excluded = excluded_pairs(seen if self._config.filter_seen else [seen[0][:0]] * len(seen))
+        slots, base, injection = self._candidates(world, vectors, excluded, random)
+        started = self.timings.add("retrieve", started)
+        popularity = world.log_popularity[slots] if len(world.log_popularity) else np.zeros(slots.shape)
+        decisions = decide(self._config.policy, slots, base, popularity, random)
+        self.timings.add("correct", started)
+        return Slates(answered, slots, base, injection, decisions)
+
+    def _candidates(
+        self,
+        world: World,
+        vectors: NDArray[np.float32],
+        excluded: tuple[NDArray[np.int64], NDArray[np.int64]],
+        random: Noise,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
+        """Return slots [B, width] (-1: empty), base logits [B, width], and each row's injection probability [B]."""
+        retrieved, scores = world.index.search_excluding(vectors, self._config.policy.candidates, excluded)
+        injected, probability = inject(retrieved, world.pool, excluded, random.injection)
+        slots = np.concatenate([retrieved, injected], axis=1)
+        scored = np.concatenate([scores, world.index.scores(vectors, injected)], axis=1)
+        base = np.where(slots >= 0, scored, np.float32(-np.inf)).astype(np.float32)
+        return slots, base, probability
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _publish(self, effects: Effects, slates: Slates, world: World, folder: Folder, folded: Folded) -> None:
+        """Say each slate on its topics, and remember it with its user until its outcome is known."""
+        messages = Messages(slates, world, self._config.policy, self._clock())
+        recommendations: list[OutputRecord] = []
+        decisions: list[OutputRecord] = []
+        for at, touched in enumerate(slates.users):
+            key = touched.user.encode()
+            row = messages.row(at)
+            recommendations.append((key, encode(messages.recommendation(at, row)), ()))
+            decisions.append((key, encode(messages.decision(at, row)), ()))
+            folder.open(folded, key, messages.open_slate(at, row))
+        effects.outputs[self._config.topics.recommendations] = recommendations
+        effects.outputs[self._config.topics.decisions] = decisions
+
+    def _close(self, effects: Effects, folded: Folded, states: Mapping[bytes, bytes]) -> None:
+        """Write outcomes, tombstones of erased users, and the new states."""
+        topics = self._config.topics
+        for key, touched in folded.users.items():
+            if touched.erased:
+                headers = [(COVERS, json.dumps(touched.erased).encode())]
+                effects.outputs.setdefault(topics.recommendations, []).insert(0, (key, None, headers))
+            if touched.erased and not touched.covers:
+                effects.states[key] = None
+            elif touched.changed:
+                effects.states[key] = encode_state(touched.state)
+        effects.outputs[topics.outcomes] = [(outcome.user.encode(), encode(outcome), ()) for outcome in folded.outcomes]
+        partition_state = encode_state(PartitionState(watermark=folded.watermark))
+        if partition_state != states.get(PARTITION_KEY):
+            effects.states[PARTITION_KEY] = partition_state
+
+
+def _offset(touched: Touched) -> int:
+    return touched.covers[-1]

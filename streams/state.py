@@ -1,0 +1,183 @@
+"""The interest state of one user: what the worker remembers of him, folded event by event.
+
+A state is stored as bytes (MessagePack, a few hundred bytes to about 3 KB); decoding makes a fresh
+object, so that changing it is copy-on-write for free. Only what cannot be derived is here: the last
+events (enough to rebuild an attention cache exactly), the items seen before those, the slates whose
+outcome is still open, and the last folded offset. Knows nothing of Kafka, models or policies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 1
+
+EVENT = np.dtype([("item", "<u8"), ("time", "<i8"), ("weight", "<f4"), ("action", "u1")])
+"""One remembered interaction, 21 bytes: item hash, event time in ms, weight, index of the action."""
+
+PARTITION_KEY = b""
+"""The key, in the state topic, of what belongs to the partition and to no user (no user id is empty)."""
+
+
+def id_hash(text: str) -> bytes:
+    """Return the 64-bit BLAKE2b hash of an id: 8 bytes, to be read as a little-endian integer."""
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class StateLimits:
+    """Bounds of a state's size, and how long a slate waits for its outcome (milliseconds of event time)."""
+
+    events: int
+    seen: int = 1024
+    event_ids: int = 32
+    open_slates: int = 3
+    outcome_window_ms: int = 1_800_000
+
+
+class OpenSlate(Struct, array_like=True):
+    """A published slate whose outcome is still open. Columns run parallel to `items`."""
+
+    slate: str
+    time: int
+    items: list[str]
+    external: bool = False
+    shown: bool = False
+    conditional: list[float] | None = None
+    propensity: list[float] | None = None
+    inclusion: list[float] | None = None
+    unshown: list[str] = []
+    unshown_inclusion: list[float] | None = None
+    candidates: int = 0
+    history: int = 0
+    release: str | None = None
+    estimator: str | None = None
+    rewards: list[float] = []
+
+    def credit(self, item: str, weight: float) -> None:
+        if not self.rewards:
+            self.rewards = [0.0] * len(self.items)
+        self.rewards[self.items.index(item)] += weight
+
+
+class UserState(Struct, array_like=True):
+    """All that is remembered of one user."""
+
+    version: int = SCHEMA_VERSION
+    events: int = 0
+    offset: int = -1
+    last_time: int = 0
+    ring: bytes = b""
+    seen: bytes = b""
+    ids: bytes = b""
+    slates: list[OpenSlate] = []
+
+    def history(self) -> NDArray[np.void]:
+        """Return the remembered interactions, oldest first: structured array [n] of `EVENT`."""
+        return np.frombuffer(self.ring, dtype=EVENT)
+
+    def seen_before(self) -> NDArray[np.uint64]:
+        """Return the hashes of items that have left the ring, oldest first: uint64 [m]."""
+        return np.frombuffer(self.seen, dtype="<u8")
+
+    def push(self, item: bytes, time: int, weight: float, action: int, limits: StateLimits) -> None:
+        """Fold one interaction in; what falls off the ring is remembered as seen."""
+        entry = np.array((int.from_bytes(item, "little"), time, weight, action), EVENT).tobytes()
+        overflow = len(self.ring) + EVENT.itemsize - limits.events * EVENT.itemsize
+        if overflow > 0:
+            dropped = self.ring[:8]
+            if _find(self.seen, dropped) < 0:
+                self.seen = (self.seen + dropped)[-8 * limits.seen :]
+            self.ring = self.ring[overflow:] + entry
+        else:
+            self.ring += entry
+        self.events += 1
+        self.last_time = max(self.last_time, time)
+
+    def remember_id(self, event_id: str, limits: StateLimits) -> bool:
+        """Return False when the event's id is among the last ones of this user; remember it otherwise."""
+        digest = id_hash(event_id)
+        if _find(self.ids, digest) >= 0:
+            return False
+        self.ids = (self.ids + digest)[-8 * limits.event_ids :]
+        return True
+
+    def credit(self, item: str, weight: float, slate: str | None) -> None:
+        """Join an interaction to the slate that showed the item: the named one, else the newest that holds it."""
+        for open_slate in reversed(self.slates):
+            if item in open_slate.items and slate in (None, open_slate.slate):
+                open_slate.credit(item, weight)
+                return
+
+    def open(self, slate: OpenSlate, limits: StateLimits) -> list[OpenSlate]:
+        """Add a slate and return those that had to make room for it."""
+        self.slates.append(slate)
+        surplus = len(self.slates) - limits.open_slates
+        evicted, self.slates = self.slates[: max(0, surplus)], self.slates[max(0, surplus) :]
+        return evicted
+
+    def close_due(self, now: int, limits: StateLimits) -> list[OpenSlate]:
+        """Remove and return the slates whose window has closed at event time `now`."""
+        due = [slate for slate in self.slates if slate.time + limits.outcome_window_ms <= now]
+        if due:
+            self.slates = [slate for slate in self.slates if slate.time + limits.outcome_window_ms > now]
+        return due
+
+
+class PartitionState(Struct, array_like=True):
+    """What belongs to a partition as a whole: how far event time has come."""
+
+    version: int = SCHEMA_VERSION
+    watermark: int = 0
+
+
+class UnknownStateVersion(ValueError):
+    """The state topic was written by a newer driftline than this one."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_user_decoder = msgspec.msgpack.Decoder(UserState)
+_partition_decoder = msgspec.msgpack.Decoder(PartitionState)
+
+
+def encode_state(state: UserState | PartitionState) -> bytes:
+    return _encoder.encode(state)
+
+
+def decode_user(data: bytes | None) -> UserState:
+    """Return the user's state, a fresh one for None. Raises `UnknownStateVersion`."""
+    if data is None:
+        return UserState()
+    state: UserState = _user_decoder.decode(data)
+    _check_version(state.version)
+    return state
+
+
+def decode_partition(data: bytes | None) -> PartitionState:
+    """Return the partition's state, a fresh one for None. Raises `UnknownStateVersion`."""
+    if data is None:
+        return PartitionState()
+    state: PartitionState = _partition_decoder.decode(data)
+    _check_version(state.version)
+    return state
+
+
+def _check_version(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise UnknownStateVersion(
+            f"state has schema version {version}, this driftline knows up to {SCHEMA_VERSION}: upgrade the worker"
+        )
+
+
+def _find(hashes: bytes, digest: bytes) -> int:
+    """Return the index of an 8-byte hash in a row of them, -1 when it isn't there."""
+    at = hashes.find(digest)
+    while at >= 0 and at % 8:
+        at = hashes.find(digest, at + 1)
+    return at // 8 if at >= 0 else -1

@@ -1,0 +1,111 @@
+"""The worker: where engine and pipeline meet. Start here to follow one event from topic to topic.
+
+    events ─► engine.py      fetches it, with whatever else has arrived for its partition
+           ─► pipeline.py    says what the batch means:
+                fold.py          event → user state (state.py), outcomes of slates whose window closed
+                user_cache.py    state → user vector          (models.serving: ring caches of attention)
+                world.py         user vector → candidates     (index: the catalogue as the release sees it)
+                policy.slate     candidates → corrected logits → slate, with its probabilities
+                messages.py      arrays → recommendation, decision, open slate
+           ─► engine.py      writes recommendations, decisions, outcomes, state, dead letters and the input
+                             offset in one transaction (transactions.py), then takes the new states over
+
+`broadcast.py` keeps the world true beside that: it follows `item_vectors` and `models` and hands changes
+over between batches. The worker knows these parts; it computes nothing and decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models.release import Release
+from models.serving import ServingModel
+from streams.broadcast import Broadcast
+from streams.contracts import ReleasePointer
+from streams.engine import Engine, EngineConfig
+from streams.pipeline import Pipeline, PipelineConfig
+from streams.topics import Topics
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    engine: EngineConfig
+    pipeline: PipelineConfig
+    topics: Topics
+    releases_dir: Path
+
+
+class Worker:
+    """One member of the group of workers. Make it inside a running event loop."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
+        self._broadcast = Broadcast(config.engine.bootstrap_servers, config.topics, self._load)
+        self._pipeline = Pipeline(config.pipeline, self._broadcast.world)
+        self._engine = Engine(config.engine, self._pipeline)
+        self._state = "starting"
+
+    async def run(self) -> None:
+        """Wait for a release and the whole catalogue, then answer events until `stop`."""
+        following = asyncio.create_task(self._broadcast.run(), name="broadcast")
+        try:
+            await self._wait_until_ready(following)
+            # What was loaded lives as long as the process: the collector need not walk it again and again.
+            gc.collect()
+            gc.freeze()
+            self._state = "running"
+            serving = asyncio.create_task(self._engine.run(), name="engine")
+            await asyncio.wait({following, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                self._engine.stop()
+            await serving
+        finally:
+            self._state = "stopped"
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        if not following.cancelled() and (error := following.exception()):
+            raise error
+
+    def stop(self) -> None:
+        """Finish the batches in hand, leave the group, end `run`."""
+        self._state = "stopping"
+        self._engine.stop()
+        self._broadcast.ready.set()
+
+    def status(self) -> dict[str, Any]:
+        """What the health page says: plain JSON values."""
+        partitions = self._engine.status()
+        running = [one for one in partitions.values() if one["status"] == "running"]
+        return {
+            "state": self._state,
+            "ready": self._state == "running" and len(running) == len(partitions),
+            "partitions": partitions,
+            "lag": sum(one["lag"] for one in partitions.values()),
+            **self._pipeline.status(),
+        }
+
+    async def _wait_until_ready(self, following: asyncio.Task[None]) -> None:
+        self._state = "waiting for a release"
+        ready = asyncio.create_task(self._broadcast.ready.wait())
+        while not ready.done():
+            await asyncio.wait({ready, following}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                ready.cancel()
+                await following
+            if not ready.done():
+                log.info("waiting for a release on topic models: `driftline train` makes one")
+
+    def _load(self, pointer: ReleasePointer) -> ServingModel:
+        model = ServingModel(Release.load(self._config.releases_dir / pointer.release))
+        needed, kept = model.config.history, self._config.pipeline.limits.events
+        if needed > kept:
+            raise ValueError(f"it needs the last {needed} events of a user, states keep {kept}: raise state_events")
+        return model

@@ -1,0 +1,134 @@
+"""What every worker knows in full: the release, the catalogue as the release sees it, the estimators.
+
+A world belongs to one release. Item changes and estimator snapshots are applied to it in place, between
+batches, by the thread that reads it; another release means another world, built aside. Knows nothing of
+Kafka or of users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from index.catalogue import Catalogue
+from index.faiss_index import ItemIndex
+from index.growable import with_room
+from models.features import ItemFeatures
+from models.serving import ServingModel
+from policy.frequency import StreamingFrequency
+from policy.injection import Pool
+from streams.contracts import EstimatorSnapshot, ItemVector
+from streams.estimators import unpack_frequency
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The items as last told: vectors by id, and how far each partition of `item_vectors` was read."""
+
+    items: Mapping[str, ItemVector]
+    position: tuple[int, ...]
+
+
+class World:
+    """Release + catalogue + estimators.
+
+    `search` [slots, d+1] and `inputs` [slots, d] are float32 rows by catalogue slot, `log_popularity`
+    float64 [slots]. `epoch` grows when the input vector of a known item changes: whatever was computed
+    from inputs before is out of date then.
+    """
+
+    def __init__(self, model: ServingModel, created: int, known: Known) -> None:
+        self.model = model
+        self.created = created
+        self.catalogue = Catalogue()
+        self.index = ItemIndex(model.dim + 1)
+        self.inputs: NDArray[np.float32] = np.empty((0, model.dim), np.float32)
+        self.log_popularity: NDArray[np.float64] = np.empty(0, np.float64)
+        self.position = known.position
+        self.epoch = 0
+        self.estimator: EstimatorSnapshot | None = None
+        self._frequency: StreamingFrequency | None = None
+        self._pool: Pool | None = None
+        self.upsert(known.items.values())
+
+    @property
+    def pool(self) -> Pool:
+        """The items that exploration may draw from."""
+        if self._pool is None:
+            self._pool = Pool.of(self.catalogue.alive_slots())
+        return self._pool
+
+    def apply(self, changes: Sequence[tuple[str, ItemVector | None]], position: tuple[int, ...]) -> None:
+        """Apply item changes (id, vector or None for gone) in order, up to `position`."""
+        latest = dict(changes)
+        self.delete([item for item, vector in latest.items() if vector is None])
+        self.upsert([vector for vector in latest.values() if vector is not None])
+        self.position = position
+
+    def upsert(self, items: Iterable[ItemVector]) -> None:
+        """Add items or replace them; vectors of another text encoder than the release's are left out."""
+        batch = self._readable(items)
+        if not batch:
+            return
+        ids = [item.item for item in batch]
+        before = self.catalogue.slots(ids)
+        vectors = self.model.project(ids, features_of(batch))
+        slots = self.catalogue.upsert(ids, [None] * len(ids))
+        self._grow(len(self.catalogue))
+        known = before >= 0
+        if known.any() and not np.array_equal(self.inputs[slots[known]], vectors.input[known]):
+            self.epoch += 1
+        self.inputs[slots] = vectors.input
+        self.log_popularity[slots] = self._popularity(self.catalogue.hashes[slots])
+        self.index.upsert(slots, vectors.search)
+        self._pool = None
+
+    def _readable(self, items: Iterable[ItemVector]) -> list[ItemVector]:
+        listed = list(items)
+        readable = [item for item in listed if item.encoder == self.model.text_encoder]
+        if len(readable) < len(listed):
+            log.warning(
+                "items left out: their vectors were made by another encoder than the release reads; "
+                "embed them with the release's encoder, or train a release on the new vectors",
+                items=len(listed) - len(readable),
+                release=self.model.release_id,
+                encoder=self.model.text_encoder,
+            )
+        return readable
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Take items off the shelf; histories may still refer to them."""
+        if ids:
+            self.index.delete(self.catalogue.delete(ids))
+            self._pool = None
+
+    def estimate(self, snapshot: EstimatorSnapshot) -> None:
+        """Use these estimators from now on."""
+        self.estimator = snapshot
+        self._frequency = unpack_frequency(snapshot.frequency)
+        self.log_popularity[: len(self.catalogue)] = self._popularity(self.catalogue.hashes)
+
+    def _popularity(self, hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Log of the estimated probability of exposure; 0 for all, thus no correction, before the first snapshot."""
+        if self._frequency is None:
+            return np.zeros(len(hashes))
+        return np.log(self._frequency.probability(hashes))
+
+    def _grow(self, size: int) -> None:
+        self.inputs = with_room(self.inputs, size)
+        self.log_popularity = with_room(self.log_popularity, size)
+
+
+def features_of(items: Sequence[ItemVector]) -> ItemFeatures:
+    """Return the features of n item vectors as arrays."""
+    return ItemFeatures(
+        text=np.stack([np.frombuffer(item.vector_f32, "<f4") for item in items]),
+        categories=[item.categories for item in items],
+        years=np.array([item.year or 0 for item in items], np.int64),
+    )
