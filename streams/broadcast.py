@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from models.serving import ServingModel
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
-from streams.topics import Topics
+from streams.names import Topics
 from streams.world import Known, World
 
 log = structlog.get_logger(__name__)
@@ -116,6 +116,8 @@ class Broadcast:
     async def run(self) -> None:
         """Follow the topics until cancelled."""
         consumer = AIOKafkaConsumer(
+            self._topics.item_vectors,
+            self._topics.models,
             bootstrap_servers=self._bootstrap_servers,
             isolation_level="read_committed",
             enable_auto_commit=False,
@@ -131,9 +133,9 @@ class Broadcast:
             self._thread.shutdown(wait=False)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        await consumer.topics()
         vectors = _partitions(consumer, self._topics.item_vectors)
         models = _partitions(consumer, self._topics.models)
+        consumer.unsubscribe()  # it was subscribed to learn the partitions
         self._position = {source.partition: 0 for source in vectors}
         # The items first: a release met on the way would be built from half a catalogue and then patched.
         consumer.assign(vectors)

@@ -23,8 +23,8 @@ from streams.contracts import encode
 from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
 from streams.messages import Messages, Slates
+from streams.names import Topics
 from streams.state import PARTITION_KEY, PartitionState, StateLimits, encode_state
-from streams.topics import Topics
 from streams.user_cache import UserCache, excluded_pairs
 from streams.validation import EventRules
 from streams.world import World

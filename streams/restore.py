@@ -1,4 +1,4 @@
-"""Reading a compacted partition back into a dict: what a worker does before it may go on.
+"""Reading a topic, or one partition of it, from its start to its end: what comes before going on.
 
 Knows compaction and `read_committed`; knows nothing about what keys and values mean.
 """
@@ -6,20 +6,23 @@ Knows compaction and `read_committed`; knows nothing about what keys and values 
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 log = structlog.get_logger(__name__)
 
 
-async def restore(bootstrap_servers: str, partition: TopicPartition, into: MutableMapping[bytes, bytes]) -> int:
-    """Read `partition` from its start to its end into `into` (null values delete) and return the records read.
+async def read_to_end(
+    bootstrap_servers: str, topic: str, take: Callable[[ConsumerRecord], None], partition: int | None = None
+) -> int:
+    """Call `take` with every committed record that the topic (or one partition of it) holds now; return their number.
 
-    Reads committed records only. The caller has fenced every writer, so the end does not move.
+    In order within a partition; partitions come mixed. Raises RuntimeError when there is no such topic.
     """
-    started = time.monotonic()
+    sources = await partitions_of(bootstrap_servers, topic) if partition is None else [TopicPartition(topic, partition)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         isolation_level="read_committed",
@@ -29,18 +32,55 @@ async def restore(bootstrap_servers: str, partition: TopicPartition, into: Mutab
     )
     await consumer.start()
     try:
-        consumer.assign([partition])
-        count = 0
-        end = (await consumer.end_offsets([partition]))[partition]
-        while await consumer.position(partition) < end:
-            for record in (await consumer.getmany(partition, timeout_ms=200, max_records=10_000)).get(partition, ()):
-                count += 1
-                if record.value is None:
-                    into.pop(record.key, None)
-                else:
-                    into[record.key] = record.value
+        consumer.assign(sources)
+        return await _read_assigned(consumer, take)
     finally:
         await consumer.stop()
+
+
+async def _read_assigned(consumer: AIOKafkaConsumer, take: Callable[[ConsumerRecord], None]) -> int:
+    count = 0
+    ends = await consumer.end_offsets(consumer.assignment())
+    for source, end in ends.items():
+        while await consumer.position(source) < end:
+            for at, records in (await consumer.getmany(timeout_ms=200, max_records=10_000)).items():
+                for record in records:
+                    if record.offset < ends[at]:
+                        count += 1
+                        take(record)
+    return count
+
+
+async def partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
+    """The topic's partitions, ascending. Raises RuntimeError when there is no such topic.
+
+    A consumer without subscription knows of no topic (aiokafka), so the cluster is asked.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    if not described["partitions"]:
+        raise RuntimeError(f"topic {topic} does not exist: create it with `driftline topics create`")
+    return [TopicPartition(topic, number) for number in sorted(part["partition"] for part in described["partitions"])]
+
+
+async def restore(bootstrap_servers: str, partition: TopicPartition, into: MutableMapping[bytes, bytes]) -> int:
+    """Read `partition` from its start to its end into `into` (null values delete) and return the records read.
+
+    Reads committed records only. The caller has fenced every writer, so the end does not move.
+    """
+
+    def take(record: ConsumerRecord) -> None:
+        if record.value is None:
+            into.pop(record.key, None)
+        else:
+            into[record.key] = record.value
+
+    started = time.monotonic()
+    count = await read_to_end(bootstrap_servers, partition.topic, take, partition.partition)
     seconds = time.monotonic() - started
     log.info("restored", topic=partition.topic, partition=partition.partition, records=count, seconds=round(seconds, 3))
     return count

@@ -15,6 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from streams.names import Topics as Topics
+
 DEFAULT_PARTITIONS = 4
 
 _DAY_MS = 24 * 3600 * 1000
@@ -107,62 +109,6 @@ SPECS: tuple[TopicSpec, ...] = (
         max_message_bytes=4 * _MIB,
     ),
 )
-
-
-@dataclass(frozen=True)
-class Topics:
-    """Names of the topics of one deployment: `prefix` + the plain name."""
-
-    prefix: str = ""
-
-    def name(self, plain: str) -> str:
-        """The full name of the topic called `plain` in `SPECS`."""
-        return self.prefix + plain
-
-    @property
-    def events(self) -> str:
-        return self.name("events")
-
-    @property
-    def items(self) -> str:
-        return self.name("items")
-
-    @property
-    def item_vectors(self) -> str:
-        return self.name("item_vectors")
-
-    @property
-    def recommendations(self) -> str:
-        return self.name("recommendations")
-
-    @property
-    def decisions(self) -> str:
-        return self.name("decisions")
-
-    @property
-    def outcomes(self) -> str:
-        return self.name("outcomes")
-
-    @property
-    def state(self) -> str:
-        return self.name("state")
-
-    @property
-    def models(self) -> str:
-        return self.name("models")
-
-    @property
-    def events_dlq(self) -> str:
-        return self.name("events.dlq")
-
-    @property
-    def items_dlq(self) -> str:
-        return self.name("items.dlq")
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Every name, in the order of `SPECS`."""
-        return tuple(self.name(spec.name) for spec in SPECS)
 
 
 async def create(

@@ -29,8 +29,8 @@ from models.serving import ServingModel
 from streams.broadcast import Broadcast
 from streams.contracts import ReleasePointer
 from streams.engine import Engine, EngineConfig
+from streams.names import Topics
 from streams.pipeline import Pipeline, PipelineConfig
-from streams.topics import Topics
 
 log = structlog.get_logger(__name__)
 

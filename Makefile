@@ -1,0 +1,49 @@
+# Everything a newcomer needs. `make` alone lists the targets.
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := 0.13.9
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench lock clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.done  ## make .venv with the pinned packages and the `driftline` command
+
+$(VENV)/.done: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'uv==$(UV)'
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup  ## real MovieLens events through a real Kafka; ARGS="--exit --events 5000 --report r.json"
+	$(BIN)/driftline demo $(ARGS)
+
+test: setup lint  ## lint, unit tests, and tests on a real broker
+	$(BIN)/pytest $(ARGS)
+
+lint: setup  ## style, types, and which package may import which
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## put the code into its one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## driftline beside the bare transaction loop and a Faust table, in one run
+	$(BIN)/python -m bench.throughput $(ARGS)
+
+lock: setup  ## pin the packages again: versions and hashes, no addresses
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --universal --python-version 3.11 \
+		--extra dev pyproject.toml -o requirements.lock
+
+clean:  ## remove what was built here (not the data of `driftline kafka`: that is `driftline kafka purge`)
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,101 @@
+"""The training objective: which of the catalogue comes next. Knows nothing about optimisers or releases.
+
+Full softmax cross-entropy where the catalogue allows, sampled softmax with the logQ correction (Bengio and
+Senécal, 2008; Yi et al., 2019) where it does not: the same code, with fewer items competing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.batches import Batch
+from models.config import Float32, Int64
+from models.evolution import EvolutionModel
+from models.tower import ItemTower
+
+
+class Competitors:
+    """Items that compete with the target of a step, and how likely each was to be drawn."""
+
+    def __init__(self, counts: Int64, *, full_up_to: int, draws: int) -> None:
+        """counts: [n] interactions of each item; half of the draws are uniform, half follow them."""
+        self.items = len(counts)
+        self.full = self.items <= full_up_to
+        self._draws = draws
+        probability = 0.5 / self.items + 0.5 * counts / max(1, counts.sum())
+        self._cumulative = np.cumsum(probability)
+        self._log_inclusion = np.log(-np.expm1(draws * np.log1p(-probability))).astype(np.float32)
+
+    def draw(self, random: np.random.Generator) -> tuple[Int64, Float32]:
+        """Distinct rows [c], and the log-probability of each to be among them."""
+        if self.full:
+            return np.arange(self.items), np.zeros(self.items, np.float32)
+        points = random.random(self._draws) * self._cumulative[-1]
+        rows = np.unique(np.searchsorted(self._cumulative, points, side="right"))
+        return rows, self._log_inclusion[rows]
+
+
+def next_item_loss(
+    tower: ItemTower,
+    evolution: EvolutionModel,
+    batch: Batch,
+    competing: Int64,
+    log_inclusion: Float32,
+    *,
+    mask_seen: bool,
+    device: str,
+) -> Tensor:
+    """Mean cross-entropy of the batch's targets against the competing items.
+
+    Args:
+        tower, evolution: on ``device``.
+        batch: at least one target.
+        competing, log_inclusion: from ``Competitors.draw``; logits are corrected by the latter.
+        mask_seen: items within the window before the target do not compete.
+        device: where to compute.
+    """
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    rows = np.unique(np.concatenate([competing, batch.items[batch.items >= 0]]))
+    unknown = len(rows)
+    items = tensor(np.where(batch.items >= 0, np.searchsorted(rows, batch.items), unknown))
+    vectors, biases = tower(tensor(rows))
+    # An unknown item feeds zeros.
+    table = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+    hidden = evolution(
+        table[items] * vectors.shape[1] ** 0.5,
+        tensor(batch.times_ms),
+        tensor(batch.actions).long(),
+        tensor(batch.weights),
+        tensor(batch.lengths),
+        tensor(batch.firsts),
+    )
+    before = torch.cat([evolution.start.expand(len(items), 1, -1), hidden[:, :-1]], dim=1)
+    asked = tensor(batch.targets)
+    query, target = evolution.query(before[asked]), items[asked]
+    right = (query * vectors[target]).sum(dim=-1) + biases[target]
+
+    chosen = tensor(np.searchsorted(rows, competing))
+    logits = query @ vectors[chosen].T + biases[chosen] - tensor(log_inclusion)
+    hide = target[:, None]
+    if mask_seen:
+        hide = torch.cat([hide, _window_before(items, unknown, evolution.config.window)[asked]], dim=1)
+    # The target has a column of its own, the last one, which also takes what is hidden without competing.
+    column = torch.full((unknown + 1,), len(chosen), device=logits.device)
+    column[chosen] = torch.arange(len(chosen), device=logits.device)
+    logits = torch.cat([logits, right[:, None]], dim=1).scatter(1, column[hide], -torch.inf)
+    others = logits[:, :-1].logsumexp(dim=1)
+    loss: Tensor = (torch.logaddexp(others, right) - right).mean()
+    return loss
+
+
+def _window_before(items: Tensor, unknown: int, window: int) -> Tensor:
+    """[B, n, W] the W items before each of [B, n]."""
+    padding = items.new_full((len(items), window), unknown)
+    place = torch.arange(items.shape[1], device=items.device)[:, None] + torch.arange(window, device=items.device)
+    before: Tensor = torch.cat([padding, items[:, :-1]], dim=1)[:, place]
+    return before

@@ -1,0 +1,74 @@
+"""The command line: puts the commands together and turns errors into one line and a next step.
+
+Knows nothing about what the commands do.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from ops.commands import kafka, settings, topics, worker
+from ops.errors import CliError
+
+app = typer.Typer(
+    name="driftline",
+    help="A streaming online recommender: every event changes the next slate, exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# One line per command, in the order of help. Groups have an `app`, single commands a function.
+app.add_typer(kafka.app, name="kafka", help="A real Kafka on this machine, without containers.")
+app.add_typer(topics.app, name="topics", help="Create the topics and check them.")
+app.command("worker")(worker.worker)
+app.command("settings")(settings.settings)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"driftline {version('driftline')}")
+        except PackageNotFoundError:
+            typer.echo("driftline, from its sources (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0, 1 for a problem, 2 for a wrong usage, 130 when interrupted."""
+    # Without a handler, Python prints aiokafka's complaints to the terminal, beside the one line below.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
+    try:
+        app(prog_name="driftline")
+    except CliError as error:
+        _fail(error, error.problem, error.next_step)
+    except Exception as error:
+        _fail(error, f"{type(error).__name__}: {error}", "This is a bug: DRIFTLINE_DEBUG=1 shows where it happened.")
+
+
+def _fail(error: Exception, problem: str, next_step: str) -> None:
+    if os.environ.get("DRIFTLINE_DEBUG") == "1":
+        raise error
+    typer.secho(f"error: {problem}", fg="red", err=True)
+    if next_step:
+        typer.echo(next_step, err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What every long-running command needs first: the broker's address, its topics in order, readable logs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from ops.errors import CliError
+from ops.kafka import bootstrap, reachable
+from ops.settings import Settings
+
+
+def bootstrap_servers(settings: Settings) -> str:
+    """Return the cluster to use; raises `CliError` when none is there."""
+    return bootstrap(settings.bootstrap_servers, settings.data_dir)
+
+
+def require_topics(address: str, settings: Settings) -> None:
+    """Raise `CliError` unless the broker answers and every topic is as it should be."""
+    from streams.topics import Topics, verify
+
+    with reachable(address):
+        problems = asyncio.run(verify(address, Topics(settings.topic_prefix), settings.partitions))
+    if problems:
+        raise CliError("\n".join(problems), "Create missing topics with `driftline topics create`.")
+
+
+def configure_logs() -> None:
+    """Log to standard error: readable on a terminal, JSON elsewhere."""
+    import structlog
+
+    renderer = (
+        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)

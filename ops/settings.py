@@ -1,0 +1,240 @@
+"""Every setting: its meaning, unit, default and limits, read from the environment over a file.
+
+The environment wins (`DRIFTLINE_<NAME>`), then the TOML file (`driftline.toml` in the working directory, or
+the one that `DRIFTLINE_CONFIG` names), then the default. Lower layers never see this object: each gets a
+small dataclass of its own. Knows nothing about what the settings do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from ops.errors import CliError
+
+PREFIX = "DRIFTLINE_"
+CONFIG_VARIABLE = "DRIFTLINE_CONFIG"
+DEBUG_VARIABLE = "DRIFTLINE_DEBUG"
+DEFAULT_FILE = "driftline.toml"
+
+_Action = Annotated[str, Field(min_length=1, max_length=64)]
+_FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # pydantic: releases_dir, because data_dir is wrong
+Origin = Literal["environment", "file", "default"]
+
+
+def default_data_dir() -> Path:
+    """Where the platform keeps a user's application data."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "driftline"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "driftline"
+
+
+def _setting(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
+    return Field(default, description=meaning, json_schema_extra={"unit": unit}, **limits)
+
+
+class Settings(BaseSettings):
+    """All settings, flat; those of one part share the first word of their names."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+
+    bootstrap_servers: str = _setting("", "Kafka to use; empty: the embedded one", "host:port,…")
+    topic_prefix: str = _setting("", "put before every topic's name", pattern=r"^[A-Za-z0-9._-]*$", max_length=200)
+    partitions: int = _setting(
+        4, "of events and the topics that follow it: the most workers that share them", ge=1, le=10_000
+    )
+    replication: int = _setting(0, "copies of each partition; 0: as many as there are brokers, at most 3", ge=0, le=10)
+    app_id: str = _setting(
+        "driftline", "consumer group and transactional ids of the workers", pattern=r"^[A-Za-z0-9._-]+$"
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="embedded Kafka, releases, downloads",
+        json_schema_extra={"unit": "path"},
+    )
+    releases_dir: Path = Field(
+        default_factory=lambda known: known["data_dir"] / "releases",
+        description="published models; by default inside data_dir",
+        json_schema_extra={"unit": "path"},
+    )
+    encoder_path: Path | None = _setting(None, "text encoder's folder; none: the one that is installed", "path")
+
+    engine_max_batch_records: int = _setting(128, "most events of one transaction", "events", ge=1, le=100_000)
+    engine_session_timeout_s: float = _setting(10.0, "a silent worker loses its partitions after this", "s", gt=0)
+    engine_transaction_timeout_s: float = _setting(30.0, "an unfinished transaction is aborted after this", "s", gt=0)
+
+    events_actions: Annotated[tuple[_Action, ...], NoDecode] = _setting(
+        ("view", "click", "like", "cart", "purchase", "rate", "share", "play"),
+        "actions an event may name",
+        min_length=1,
+    )
+    events_oldest_time_ms: int = _setting(
+        631_152_000_000, "earlier events are refused (1990: catches seconds sent for milliseconds)", "ms, epoch", ge=0
+    )
+    events_max_clock_skew_s: float = _setting(600.0, "events further ahead of their arrival are refused", "s", ge=0)
+
+    policy_slate_size: int = _setting(10, "items recommended at a time", "items", ge=1, le=100)
+    policy_candidates: int = _setting(100, "items retrieved to choose from", "items", ge=1, le=10_000)
+    policy_injected: int = _setting(2, "further candidates drawn uniformly from the catalogue", "items", ge=0, le=1000)
+    policy_temperature: float = _setting(0.35, "of the random choice: lower sticks closer to the scores", gt=0)
+    policy_epsilon: float = _setting(0.02, "share of slates drawn uniformly from the candidates", "0 to 1", ge=0, le=1)
+    policy_beta: float = _setting(0.1, "how much an item's popularity is held against it", ge=0, le=1)
+    policy_seed: int = _setting(0, "of every random choice: the same seed, the same slates", ge=0)
+    policy_marginals: bool = _setting(True, "publish each item's chance at its position, not only of its slate")
+    policy_filter_seen: bool = _setting(True, "leave out what the user has interacted with")
+
+    state_events: int = _setting(
+        100, "last events kept per user; a release needs layers × window of them", "events", ge=1, le=100_000
+    )
+    state_open_slates: int = _setting(3, "slates per user that wait for their outcome", "slates", ge=1, le=100)
+    state_outcome_window_s: float = _setting(1800.0, "how long a slate waits for it", "s", gt=0)
+    state_seen_capacity: int = _setting(1024, "items remembered per user as seen", "items", ge=0, le=100_000)
+    state_event_ids: int = _setting(32, "event ids remembered per user to spot repeats", "ids", ge=0, le=10_000)
+
+    worker_cached_users: int = _setting(20_000, "users whose model state is kept in memory", "users", ge=1)
+    worker_web_port: int = _setting(0, "of the worker's web pages; 0: none", "port", ge=0, le=65_535)
+
+    learner_publish_every_s: float = _setting(2.0, "how often new estimates reach the workers", "s", gt=0)
+
+    @field_validator("events_actions", mode="before")
+    @classmethod
+    def _from_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("data_dir", "releases_dir", "encoder_path")
+    @classmethod
+    def _from_home(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value is not None else None
+
+    @model_validator(mode="after")
+    def _slate_from_candidates(self) -> Settings:
+        if self.policy_candidates < self.policy_slate_size:
+            raise ValueError(
+                f"policy_candidates={self.policy_candidates} should be at least "
+                f"policy_slate_size={self.policy_slate_size}"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # what `load` read from the file comes in as arguments
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One setting as `driftline settings` shows it."""
+
+    name: str
+    variable: str
+    value: Any
+    origin: Origin
+    unit: str
+    meaning: str
+
+
+def load() -> Settings:
+    """Read every setting; a variable or a key that is no setting gets a warning on standard error.
+
+    Raises:
+        CliError: a value is not allowed, or the file cannot be read; names setting, value and expectation.
+    """
+    file = _read_file()
+    for warning in _unknown(file):
+        print(f"warning: {warning}", file=sys.stderr)
+    try:
+        return Settings(**{name: value for name, value in file.items() if name in Settings.model_fields})
+    except ValidationError as error:
+        raise _explained(error, file) from error
+
+
+def explain(settings: Settings) -> list[Explained]:
+    """Every setting with its value, where that came from, and what it means."""
+    file = _read_file()
+    return [
+        Explained(
+            name=name,
+            variable=variable(name),
+            value=getattr(settings, name),
+            origin=_origin(name, file),
+            unit=cast(dict[str, str], field.json_schema_extra)["unit"],
+            meaning=field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _file_path() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE)
+
+
+def _read_file() -> dict[str, Any]:
+    path = _file_path()
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        if not os.environ.get(CONFIG_VARIABLE):
+            return {}
+        raise CliError(f"{CONFIG_VARIABLE} names a file that does not exist: {path}") from error
+    except (OSError, ValueError) as error:  # ValueError: not TOML, or not UTF-8
+        raise CliError(f"the settings file {path} cannot be read: {error}") from error
+
+
+def _origin(name: str, file: dict[str, Any]) -> Origin:
+    if _from_environment(name) is not None:
+        return "environment"
+    return "file" if name in file else "default"
+
+
+def _from_environment(name: str) -> str | None:
+    return next((value for key, value in os.environ.items() if key.upper() == variable(name) and value), None)
+
+
+def _unknown(file: dict[str, Any]) -> list[str]:
+    variables = [variable(name) for name in Settings.model_fields] + [CONFIG_VARIABLE, DEBUG_VARIABLE]
+    found = [key for key in os.environ if key.upper().startswith(PREFIX) and key.upper() not in variables]
+    warnings = [f"{key} is not a setting{_nearest(key.upper(), variables)}" for key in sorted(found)]
+    names = list(Settings.model_fields)
+    return warnings + [
+        f"{key} in {_file_path()} is not a setting{_nearest(key, names)}" for key in file if key not in names
+    ]
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "; `driftline settings` lists them all"
+
+
+def _explained(error: ValidationError, file: dict[str, Any]) -> CliError:
+    problems = [_problem(dict(one), file) for one in error.errors() if one["type"] != _FOLLOWS_FROM_ANOTHER]
+    return CliError("; ".join(problems), "Correct it, or leave it out for the default.")
+
+
+def _problem(found: dict[str, Any], file: dict[str, Any]) -> str:
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if not found["loc"]:
+        return message
+    expectation = message[message.find("should ") :]  # without pydantic's "Input", "String", …
+    name = str(found["loc"][0])
+    if (value := _from_environment(name)) is not None:
+        return f"{variable(name)}={value!r} (environment): {expectation}"
+    return f"{name} = {file.get(name)!r} (in {_file_path()}): {expectation}"

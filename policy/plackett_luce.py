@@ -1,0 +1,223 @@
+"""Plackett-Luce slates: draw them, and say with which probability each item is shown.
+
+A slate of k is drawn without replacement, each position by a softmax over what is left (Plackett 1975, Luce 1959).
+Arrays only: a row is one slate, a column one candidate, a logit of -inf means "not available". Knows nothing of
+users, items or of where logits come from.
+
+Weights are exp(logit / temperature) relative to the row's best. A weight below e^-600 of the best counts as e^-600,
+in sampling and in every probability alike, so that nothing underflows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LOWEST_LOG_WEIGHT = -600.0
+TAIL = 1e-11  # probability cut off at either end of the time axis
+FIRST_NODE = -math.log(-math.log(TAIL))  # y at which t = exp(y - e^-y) is about TAIL
+LARGEST_HAZARD, BLOCK = 50.0, 12  # items are added by blocks: e^(50 · 12) is within float64
+LANES = 3072  # (slate, node) pairs worked on at once: the arrays of a chunk then fit in a core's L2 cache
+
+
+def log_weights(logits: NDArray[np.floating], temperature: float) -> Floats:
+    """logit / temperature, shifted so that each row's best is 0; float64 [B, C], -inf where not available.
+
+    Raises ValueError for a temperature that is not positive, or a logit that is NaN or +inf.
+    """
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature is {temperature}, expected a positive number")
+    scaled = logits.astype(np.float64) / temperature
+    best = scaled.max(axis=1, keepdims=True, initial=-np.inf)
+    if not (best < np.inf).all():
+        raise ValueError("logits hold NaN or +inf, expected finite numbers, or -inf for 'not available'")
+    shifted = scaled - np.where(np.isneginf(best), 0.0, best)
+    return np.where(np.isneginf(scaled), -np.inf, np.maximum(shifted, LOWEST_LOG_WEIGHT))
+
+
+def sample(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temperature: float) -> Ints:
+    """Draw a slate for each row by the Gumbel top-k trick (Kool et al. 2019): columns, int64 [B, k].
+
+    `logits` [B, C]; `gumbel_uniforms` float64 [B, C] in (0, 1). Positions beyond what is available are -1.
+    """
+    _check_k(k)
+    weights = log_weights(logits, temperature)
+    keys = weights - np.log(-np.log(gumbel_uniforms))
+    chosen = np.full((len(weights), k), -1, dtype=np.int64)
+    width = min(k, weights.shape[1])
+    order = np.argsort(-keys, axis=1)[:, :width]
+    available = np.isfinite(weights).sum(axis=1)
+    chosen[:, :width] = np.where(np.arange(width) < available[:, None], order, -1)
+    return chosen
+
+
+def log_chain(logits: NDArray[np.floating], chosen: Ints, temperature: float) -> Floats:
+    """Logarithm of the probability of each chosen item given those before it; float64 [B, k], 0 where `chosen` is -1.
+
+    `chosen` int64 [B, k]: columns, in the order shown. Their sum is the log-probability of the ordered slate.
+    Raises ValueError when a chosen column is not available or appears twice.
+    """
+    log_weight = log_weights(logits, temperature)
+    rows = np.arange(len(chosen))[:, None]
+    shown = chosen >= 0
+    picked = np.where(shown, log_weight[rows, chosen], 0.0)
+    if not np.isfinite(picked).all():
+        raise ValueError("chosen names a column that is not available")
+    left = np.exp(log_weight)
+    left[np.nonzero(shown)[0], chosen[shown]] = 0.0
+    if int((left > 0).sum()) + int(shown.sum()) != int(np.isfinite(log_weight).sum()):
+        raise ValueError("chosen names a column twice")
+    # Summed from the last position back, so that no denominator comes from a subtraction.
+    own = np.where(shown, np.exp(picked), 0.0)
+    remaining = left.sum(axis=1, keepdims=True) + np.cumsum(own[:, ::-1], axis=1)[:, ::-1]
+    return np.where(shown, picked - np.log(np.where(shown, remaining, 1.0)), 0.0)
+
+
+def chain(logits: NDArray[np.floating], chosen: Ints, temperature: float) -> Floats:
+    """Probability of each chosen item given those before it; float64 [B, k], 1 where `chosen` is -1."""
+    return np.exp(log_chain(logits, chosen, temperature))
+
+
+def marginals(
+    logits: NDArray[np.floating], k: int, temperature: float, columns: Ints | None = None
+) -> tuple[Floats, Floats]:
+    """Probability of each item at each position, and in the slate at all.
+
+    `logits` [B, C]. `columns` int64 [B, m] picks distinct candidates per row (-1 = none, gives 0); left out, all C.
+    Returns (position float64 [B, m, k], inclusion float64 [B, m]); inclusion is the sum over positions.
+
+    Method. Let item i arrive at an exponential time of rate w_i; the order of arrival is Plackett-Luce. So i is shown
+    at position j when it arrives at t and exactly j - 1 others came before: an integral over t of its density
+    times a Poisson-binomial probability. The integral is a trapezoid in y with t = exp(y - e^-y), which decays
+    double-exponentially on the left (Takahasi & Mori 1974). The integrand is analytic, so the error falls
+    exponentially in the step, and the range is set per row from a bound on the arrival of the k-th item:
+    skewed weights get more nodes, not a larger error. The Poisson-binomial leaves each item out by products alone.
+    Measured against enumeration and against the sums (1 at every position): below 1e-9 for k up to 50.
+    """
+    _check_k(k)
+    weights = np.exp(log_weights(logits, temperature))
+    if columns is None:
+        columns = np.broadcast_to(np.arange(weights.shape[1]), weights.shape)
+    position = np.zeros((*columns.shape, k))
+    depth = np.minimum((weights > 0).sum(axis=1), k)
+    filled = np.flatnonzero(depth)  # rows with nothing available keep their zeros
+    nodes = _nodes(weights[filled], depth[filled], k)
+    for part in _chunks(nodes):
+        rows = filled[part]
+        position[rows] = _race(weights[rows], columns[rows], k, nodes[part])
+    position[columns < 0] = 0.0
+    return position, position.sum(axis=2)
+
+
+def step(k: int) -> float:
+    """Distance of two nodes in y, fitted for sums exact to 1e-10: the k-th arrival's density narrows as 1/√k."""
+    return min(0.3, 0.85 / math.sqrt(k + 5))
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k is {k}, expected at least 1")
+
+
+def _nodes(weights: Floats, depth: Ints, k: int) -> Ints:
+    """Number of nodes per row, so that the last one lies where all `depth` positions are filled, but for TAIL.
+
+    Once the heaviest depth - 1 items are gone, what is left arrives at rate `rest`; before, faster. So the last
+    position is filled sooner than a Gamma(depth) of that rate, whose Chernoff bound gives the time. The unit of time
+    is the reciprocal of the row's total weight.
+    """
+    heaviest_first = -np.sort(-weights, axis=1)
+    tail_sums = np.cumsum(heaviest_first[:, ::-1], axis=1)[:, ::-1]
+    rest = tail_sums[np.arange(len(weights)), depth - 1]
+    quantile = np.array([n * _gamma_tail(n) for n in range(1, k + 1)])[depth - 1]
+    last = np.log(quantile) + np.log(tail_sums[:, 0]) - np.log(rest)
+    count: Ints = np.ceil((last - FIRST_NODE) / step(k)).astype(np.int64) + 1
+    return count
+
+
+def _gamma_tail(shape: int) -> float:
+    """a such that a Gamma(shape) variable exceeds shape · a with probability below TAIL (Chernoff)."""
+    a = 2.0
+    for _ in range(60):  # a contraction: the error shrinks at least by half each time
+        a = 1 + math.log(a) - math.log(TAIL) / shape
+    return a
+
+
+def _chunks(nodes: Ints) -> Iterator[slice]:
+    """Slices of rows of about LANES nodes each."""
+    chunk = np.cumsum(nodes) // LANES
+    edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(nodes)]
+    for start, stop in itertools.pairwise(edges):
+        yield slice(start, stop)
+
+
+def _race(weights: Floats, columns: Ints, k: int, nodes: Ints) -> Floats:
+    """Position probabilities [B, m, k] of the given columns. A lane is one node of one row."""
+    wanted, others = _rates(weights, columns)
+    starts = np.cumsum(nodes) - nodes
+    lane_row = np.repeat(np.arange(len(nodes)), nodes)
+    y = FIRST_NODE + step(k) * (np.arange(len(lane_row)) - starts[lane_row])
+    time = np.exp(y - np.exp(-y))
+    spacing = step(k) * time * (1 + np.exp(-y))
+
+    counts = np.zeros((k, len(time)))
+    counts[0] = 1.0
+    _arrive(counts, (rate[lane_row] * time for rate in others[others.any(axis=1)]))
+    rates = wanted[:, lane_row]
+    hazards = rates * time
+    density = rates * np.exp(-hazards) * spacing
+    result = np.empty((*columns.shape, k))
+    for item, before in _leave_one_out(counts, hazards):
+        result[:, item] = np.add.reduceat(before * density[item], starts, axis=1).T
+    return result
+
+
+def _rates(weights: Floats, columns: Ints) -> tuple[Floats, Floats]:
+    """Rates of the wanted columns [m, B] (0 for -1) and of all the others [C, B] (0 for the wanted)."""
+    rates = weights / weights.sum(axis=1, keepdims=True)
+    wanted = np.where(columns >= 0, np.take_along_axis(rates, np.maximum(columns, 0), axis=1), 0.0)
+    rates[np.nonzero(columns >= 0)[0], columns[columns >= 0]] = 0.0
+    return np.ascontiguousarray(wanted.T), np.ascontiguousarray(rates.T)
+
+
+def _arrive(counts: Floats, hazards: Iterable[Floats]) -> None:
+    """Add items to a Poisson-binomial in place: counts [k, L] of arrivals; e^-hazard is P(an item is absent), [L] each.
+
+    Items are multiplied in by their odds, one pass less than by probabilities, and P(absent) is made up for after
+    every block, before the odds can overflow. P(absent) below e^-50 counts as e^-50.
+    """
+    scratch = np.empty_like(counts[1:])
+    pending = np.zeros_like(counts[0])
+    for index, hazard in enumerate(hazards, start=1):
+        bounded = np.minimum(hazard, LARGEST_HAZARD)
+        pending += bounded
+        counts[1:] += np.multiply(counts[:-1], np.expm1(bounded), out=scratch)
+        if index % BLOCK == 0:
+            counts *= np.exp(-pending)
+            pending[:] = 0.0
+    counts *= np.exp(-pending)
+
+
+def _leave_one_out(counts: Floats, hazards: Floats, first: int = 0) -> Iterator[tuple[int, Floats]]:
+    """For each item of `hazards` [m, L]: its number from `first`, and `counts` with all the others of them added.
+
+    By halving, with products only: taking a factor out of the whole by division would cancel.
+    """
+    if len(hazards) == 1:
+        yield first, counts
+    elif len(hazards):
+        middle = len(hazards) // 2
+        for mine, rest, number in (
+            (hazards[:middle], hazards[middle:], first),
+            (hazards[middle:], hazards[:middle], first + middle),
+        ):
+            outside = counts.copy()
+            _arrive(outside, rest)
+            yield from _leave_one_out(outside, mine, number)

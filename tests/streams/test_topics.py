@@ -1,0 +1,140 @@
+"""Topics against a real broker: made as specified, and whatever differs is said in words."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import MessageSizeTooLargeError
+
+from streams.topics import SPECS, TopicError, Topics, create, verify
+
+if TYPE_CHECKING:
+    from tests.conftest import Wire
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def fresh() -> Topics:
+    """Names of which no topic exists yet."""
+    return Topics(f"test-{uuid.uuid4().hex[:8]}.")
+
+
+async def test_created_topics_verify(bootstrap: str, fresh: Topics) -> None:
+    assert set(await create(bootstrap, fresh)) == set(fresh.all)
+    assert await verify(bootstrap, fresh) == []
+
+
+async def test_create_makes_only_what_is_missing(bootstrap: str, fresh: Topics) -> None:
+    await make(bootstrap, NewTopic(fresh.events, 4, 1, topic_configs={"cleanup.policy": "delete"}))
+    assert fresh.events not in await create(bootstrap, fresh)
+    assert await create(bootstrap, fresh) == []
+    assert await verify(bootstrap, fresh) == []
+
+
+async def test_missing_topics_are_named(bootstrap: str, fresh: Topics) -> None:
+    problems = await verify(bootstrap, fresh)
+    assert len(problems) == len(SPECS)
+    assert problems[0] == f"{fresh.events} is missing: create it with `driftline topics create`"
+
+
+async def test_wrong_partition_counts_are_named(bootstrap: str, topics: Topics) -> None:
+    problems = await verify(bootstrap, topics, partitions=8)
+    wrong = {problem.split()[0] for problem in problems}
+    assert wrong == {
+        topics.name(name) for name in ("events", "recommendations", "decisions", "outcomes", "state", "events.dlq")
+    }
+    assert f"{topics.events} has 4 partitions instead of 8: set DRIFTLINE_PARTITIONS=4" in problems[0]
+
+
+async def test_wrong_cleanup_policy_is_named(bootstrap: str, topics: Topics) -> None:
+    await alter(bootstrap, topics.state, {"cleanup.policy": "delete", "max.message.bytes": str(8 * 2**20)})
+    [problem] = await verify(bootstrap, topics)
+    assert problem.startswith(f"{topics.state} has cleanup.policy delete instead of compact")
+
+
+async def test_order_of_cleanup_policies_does_not_matter(bootstrap: str, topics: Topics) -> None:
+    await alter(bootstrap, topics.recommendations, {"cleanup.policy": "delete,compact"})
+    assert await verify(bootstrap, topics) == []
+
+
+async def test_small_message_size_is_named(bootstrap: str, topics: Topics) -> None:
+    await alter(bootstrap, topics.events_dlq, {"max.message.bytes": "1048588"})
+    [problem] = await verify(bootstrap, topics)
+    assert problem.startswith(f"{topics.events_dlq} has max.message.bytes 1048588, at least 4194304")
+
+
+@pytest.mark.parametrize("partitions", [2])
+async def test_dead_letters_hold_a_full_event_and_its_headers(bootstrap: str, topics: Topics) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=5 * 2**20)
+    await producer.start()
+    try:
+        value, headers = bytes(2**20), [("why", bytes(2**16))]
+        await producer.send_and_wait(topics.events_dlq, value, headers=headers)
+        with pytest.raises(MessageSizeTooLargeError):
+            await producer.send_and_wait(topics.events, value, headers=headers)
+    finally:
+        await producer.stop()
+
+
+async def test_a_refused_topic_is_an_error_that_says_why(bootstrap: str, fresh: Topics) -> None:
+    with pytest.raises(TopicError, match=r"events was not created.*replication factor"):
+        await create(bootstrap, fresh, replication=3)
+
+
+async def test_only_committed_records_are_read(bootstrap: str, topics: Topics, wire: Wire) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=topics.prefix)
+    await producer.start()
+    try:
+        for value, commit in ((b"kept", True), (b"dropped", False)):
+            await producer.begin_transaction()
+            await producer.send_and_wait(topics.state, value, key=b"u", partition=1)
+            await (producer.commit_transaction() if commit else producer.abort_transaction())
+    finally:
+        await producer.stop()
+    await wire.produce(topics.state, [(b"u", b"plain")], partition=2)
+    records = [(record.partition, record.value) for record in await wire.read(topics.state)]
+    assert records == [(1, b"kept"), (2, b"plain")]
+
+
+def test_names_carry_the_prefix() -> None:
+    names = Topics("shop.")
+    assert names.events == "shop.events" and names.events_dlq == "shop.events.dlq"
+    properties = {getattr(names, spec.name.replace(".", "_")) for spec in SPECS}
+    assert properties == set(names.all)
+
+
+async def make(bootstrap: str, topic: NewTopic) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        response = await admin.create_topics([topic])
+    finally:
+        await admin.close()
+    assert response.topic_errors[0][1] == 0, response
+
+
+async def alter(bootstrap: str, topic: str, config: dict[str, str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, config)
+        await admin.alter_configs([resource])
+        async with asyncio.timeout(30):
+            while not await altered(admin, resource):  # noqa: ASYNC110 (it happens in the broker)
+                await asyncio.sleep(0.02)
+    finally:
+        await admin.close()
+
+
+async def altered(admin: AIOKafkaAdminClient, resource: ConfigResource) -> bool:
+    """Whether the broker knows what the controller has accepted."""
+    [response] = await admin.describe_configs([resource])
+    entries = response.resources[0][4]
+    return {entry[0]: entry[1] for entry in entries} == resource.configs

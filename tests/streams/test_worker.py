@@ -1,0 +1,154 @@
+"""The worker as a process of its own on a real broker: kill it, start it again, and account for every event."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from streams.contracts import Interaction, Recommendation, ReleasePointer, encode
+from streams.topics import Topics
+from tests import small
+from tests.conftest import Wire
+
+pytestmark = pytest.mark.broker
+
+recommendation = msgspec.json.Decoder(Recommendation).decode
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(bootstrap: str, topics: Topics, tmp_path: Path) -> Iterator[Start]:
+    """Starts `driftline worker` processes; kills what is left of them."""
+    running: list[subprocess.Popen[bytes]] = []
+    environment = os.environ | {
+        "DRIFTLINE_BOOTSTRAP_SERVERS": bootstrap,
+        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
+        "DRIFTLINE_APP_ID": f"{topics.prefix}app",
+        "DRIFTLINE_DATA_DIR": str(tmp_path),
+        "DRIFTLINE_ENGINE_MAX_BATCH_RECORDS": "16",
+        "DRIFTLINE_ENGINE_SESSION_TIMEOUT_S": "6",
+        "DRIFTLINE_EVENTS_ACTIONS": ",".join(small.RULES.actions),
+        "DRIFTLINE_POLICY_CANDIDATES": "20",
+        "DRIFTLINE_POLICY_SLATE_SIZE": "5",
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def start_worker(**settings: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ops.cli", "worker"], env=environment | settings, stdout=log, stderr=log
+            )
+        running.append(process)
+        return process
+
+    yield start_worker
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    print((tmp_path / "worker.log").read_text()[-4000:])  # shown when the test fails
+
+
+async def publish_world(wire: Wire, topics: Topics, tmp_path: Path) -> str:
+    """Put a release and its items where a worker finds them."""
+    release = small.release()
+    release.save(tmp_path / "releases")
+    vectors = [(item.encode(), encode(vector)) for item, vector in small.items().items()]
+    await wire.produce(topics.item_vectors, vectors)
+    await wire.produce(topics.models, [(b"release", encode(ReleasePointer(release.id, "", small.START)))])
+    return release.id
+
+
+def events(count: int, first: int = 0) -> list[tuple[bytes, bytes]]:
+    made = []
+    for number in range(first, first + count):
+        user = f"u{number % 17}"
+        event = Interaction(user, f"i{(number * 7) % 40}", small.START + number * 1000)
+        made.append((user.encode(), encode(event)))
+    return made
+
+
+async def covered(wire: Wire, topics: Topics) -> Counter[tuple[int, int]]:
+    """How often each event offset is covered by a slate."""
+    return Counter(
+        (record.partition, offset)
+        for record in await wire.read(topics.recommendations)
+        for offset in recommendation(record.value).covers
+    )
+
+
+async def until_covered(wire: Wire, topics: Topics, count: int, seconds: float = 90) -> Counter[tuple[int, int]]:
+    async with asyncio.timeout(seconds):
+        while len(found := await covered(wire, topics)) < count:
+            await asyncio.sleep(0.3)
+    return found
+
+
+async def test_events_are_answered_and_a_bad_one_is_dead_lettered(
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path
+) -> None:
+    release = await publish_world(wire, topics, tmp_path)
+    start()
+    await wire.produce(topics.events, [*events(20), (b"u1", b"{"), *events(20, 20)])
+    found = await until_covered(wire, topics, 40)
+    assert set(found.values()) == {1}
+    (letter,) = await wire.read(topics.events_dlq)
+    assert (letter.key, letter.value) == (b"u1", b"{")
+    slates = [recommendation(record.value) for record in await wire.read(topics.recommendations)]
+    assert {slate.release for slate in slates} == {release}
+    for record in await wire.read(topics.recommendations):
+        assert recommendation(record.value).user.encode() == record.key
+
+
+async def test_killed_in_mid_stream_and_started_again_nothing_is_lost_or_doubled(
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path
+) -> None:
+    await publish_world(wire, topics, tmp_path)
+    worker = start()
+    total = 0
+    for _ in range(4):
+        await wire.produce(topics.events, events(600, total))
+        total += 600
+        await until_covered(wire, topics, total - 560)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        worker = start()
+    found = await until_covered(wire, topics, total)
+    expected = {(record.partition, record.offset) for record in await wire.read(topics.events)}
+    assert set(found) == expected
+    assert set(found.values()) == {1}
+    slates = [record.key + b"@%d" % recommendation(record.value).cause.offset for record in await wire.read(topics.recommendations)]
+    assert len(slates) == len(set(slates))
+
+
+async def test_sigterm_ends_it_cleanly(wire: Wire, topics: Topics, start: Start, tmp_path: Path) -> None:
+    await publish_world(wire, topics, tmp_path)
+    worker = start()
+    await wire.produce(topics.events, events(30))
+    await until_covered(wire, topics, 30)
+    worker.terminate()
+    assert worker.wait(timeout=20) == 0
+
+
+def test_without_topics_it_says_so(bootstrap: str, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "DRIFTLINE_BOOTSTRAP_SERVERS": bootstrap,
+        "DRIFTLINE_TOPIC_PREFIX": "nothing-here.",
+        "DRIFTLINE_DATA_DIR": str(tmp_path),
+    }
+    run = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "worker"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "nothing-here.events is missing" in run.stderr
+    assert json.dumps("Traceback") not in run.stderr
