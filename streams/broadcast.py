@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from models.serving import ServingModel
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
 from streams.names import Topics
+from streams.restore import partitions_of
 from streams.world import Known, World
 
 log = structlog.get_logger(__name__)
@@ -116,8 +117,6 @@ class Broadcast:
     async def run(self) -> None:
         """Follow the topics until cancelled."""
         consumer = AIOKafkaConsumer(
-            self._topics.item_vectors,
-            self._topics.models,
             bootstrap_servers=self._bootstrap_servers,
             isolation_level="read_committed",
             enable_auto_commit=False,
@@ -133,9 +132,8 @@ class Broadcast:
             self._thread.shutdown(wait=False)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        vectors = _partitions(consumer, self._topics.item_vectors)
-        models = _partitions(consumer, self._topics.models)
-        consumer.unsubscribe()  # it was subscribed to learn the partitions
+        vectors = await partitions_of(self._bootstrap_servers, self._topics.item_vectors)
+        models = await partitions_of(self._bootstrap_servers, self._topics.models)
         self._position = {source.partition: 0 for source in vectors}
         # The items first: a release met on the way would be built from half a catalogue and then patched.
         consumer.assign(vectors)
@@ -189,10 +187,3 @@ def _latest_of_each(
     messages: Sequence[ReleasePointer | EstimatorSnapshot],
 ) -> list[ReleasePointer | EstimatorSnapshot]:
     return list({type(message): message for message in messages}.values())
-
-
-def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    found = consumer.partitions_for_topic(topic)
-    if not found:
-        raise RuntimeError(f"topic {topic} does not exist: create it with `driftline topics create`")
-    return [TopicPartition(topic, number) for number in sorted(found)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-import msgspec
 import numpy as np
 
 from models.batches import InteractionLog
@@ -14,7 +13,7 @@ from models.release import Release
 from models.serving import ServingModel
 from models.train import TrainConfig, train
 from policy.slate import PolicyConfig
-from streams.contracts import Erase, Impression, Interaction, ItemVector, Request, encode
+from streams.contracts import Erase, Impression, Interaction, ItemVector, Outcome, Request, encode
 from streams.pipeline import PipelineConfig
 from streams.state import StateLimits
 from streams.topics import Topics
@@ -91,6 +90,25 @@ def record(offset: int, event: Interaction | Impression | Request | Erase) -> Fa
     return FakeRecord(offset, event.user.encode(), encode(event))
 
 
-def decode(kind: type, value: bytes | None) -> object:
-    assert value is not None
-    return msgspec.json.decode(value, type=kind)
+def outcome(shown: list[str]) -> Outcome:
+    """An outcome of a slate of these items, as a worker without marginals would write it."""
+    return Outcome(
+        user="u",
+        slate="0-0",
+        time=START,
+        closed=START,
+        reason="window",
+        origin="driftline",
+        shown=False,
+        items=shown,
+        rewards=[0.0] * len(shown),
+        conditional=[0.1] * len(shown),
+        propensity=None,
+        inclusion=None,
+        unshown=[],
+        unshown_inclusion=None,
+        candidates=20,
+        history=1,
+        release="r",
+        estimator=None,
+    )

