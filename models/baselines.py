@@ -31,7 +31,7 @@ class Baseline(Protocol):
 class RecentPopularity:
     """Items by their number of events, fading with a half-life in events."""
 
-    def __init__(self, half_life: float = 2_000) -> None:
+    def __init__(self, half_life: float = 10_000) -> None:
         self._log = _Log(half_life)
 
     def learn_one(self, user: str, item: str, time_ms: int) -> None:

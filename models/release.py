@@ -134,7 +134,8 @@ class Release:
     def _weights(self) -> bytes:
         arrays = self.arrays | {"space.text_mean": self.space.text_mean}
         # asarray, because ascontiguousarray turns a scalar into a vector.
-        return dump_safetensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
+        content: bytes = dump_safetensors({name: np.asarray(array, order="C") for name, array in arrays.items()})
+        return content
 
     def _manifest(self, weights_sha256: str) -> dict[str, Any]:
         content = {

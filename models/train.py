@@ -48,8 +48,8 @@ class TrainConfig:
 
     model: EvolutionConfig = field(default_factory=EvolutionConfig)
     epochs: int = 20
-    batch_size: int = 16
-    learning_rate: float = 1e-3
+    batch_size: int = 24
+    learning_rate: float = 1.5e-3
     weight_decay: float = 0.01
     clip: float = 1.0
     tie_shuffle: float = 0.7

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from models.batches import Batch
+from models.config import Float32, Int64
+from models.loss import Competitors, next_item_loss
+from tests.models.conftest import Histories, Twins
+
+
+@pytest.fixture
+def batch(twins: Twins) -> Batch:
+    """Two histories of 9 and 5 events with an unknown item; the second one continues."""
+    histories = Histories.random(2, 9, twins.release.config.dim)
+    items = np.array([[1, 2, 3, -1, 5, 1, 7, 8, 9], [4, 4, 6, 0, 2, -1, -1, -1, -1]])
+    lengths, firsts = np.array([9, 5]), np.array([True, False])
+    targets = (items >= 0) & (firsts[:, None] | (np.arange(9) > 0))
+    return Batch(items, histories.times, histories.actions, histories.weights, lengths, firsts, targets)
+
+
+def loss(twins: Twins, batch: Batch, competing: Int64, log_inclusion: Float32, mask_seen: bool) -> float:
+    with torch.no_grad():
+        value = next_item_loss(
+            twins.tower, twins.evolution, batch, competing, log_inclusion, mask_seen=mask_seen, device="cpu"
+        )
+    return float(value)
+
+
+@torch.no_grad()
+def by_hand(twins: Twins, batch: Batch, mask_seen: bool) -> float:
+    """One target after the other, from the definition."""
+    window = twins.release.config.window
+    unit, bias = twins.tower(torch.arange(20))
+    table = torch.cat([unit * unit.shape[1] ** 0.5, torch.zeros(1, unit.shape[1])])
+    losses = []
+    for row, length in enumerate(batch.lengths):
+        own = slice(row, row + 1), slice(0, length)
+        hidden = twins.evolution(
+            table[batch.items[own]],
+            torch.from_numpy(batch.times_ms[own]),
+            torch.from_numpy(batch.actions[own]).long(),
+            torch.from_numpy(batch.weights[own]),
+            torch.tensor([length]),
+            torch.tensor([batch.firsts[row]]),
+        )[0]
+        for at in np.flatnonzero(batch.targets[row]):
+            query = twins.evolution.query(hidden[at - 1] if at else twins.evolution.start)
+            logits = unit @ query + bias
+            target = int(batch.items[row, at])
+            if mask_seen:
+                seen = batch.items[row, max(0, at - window) : at]
+                logits[[item for item in seen if item not in (-1, target)]] = -torch.inf
+            losses.append(-torch.log_softmax(logits, 0)[target])
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.parametrize("mask_seen", [False, True])
+def test_full_softmax_is_cross_entropy(twins: Twins, batch: Batch, mask_seen: bool) -> None:
+    everything = Competitors(np.ones(20, np.int64), full_up_to=20, draws=1).draw(np.random.default_rng(0))
+    expected = by_hand(twins, batch, mask_seen)
+    assert loss(twins, batch, *everything, mask_seen) == pytest.approx(expected, abs=1e-5)
+
+
+def test_masking_matters(twins: Twins, batch: Batch) -> None:
+    assert abs(by_hand(twins, batch, True) - by_hand(twins, batch, False)) > 1e-2
+
+
+def test_the_correction_makes_a_sample_estimate_the_whole(twins: Twins, batch: Batch) -> None:
+    random = np.random.default_rng(0)
+    competitors = Competitors(np.arange(20) ** 2, full_up_to=19, draws=15)
+    drawn = [competitors.draw(random) for _ in range(400)]
+    expected = by_hand(twins, batch, False)
+    corrected = np.mean([loss(twins, batch, *draw, False) for draw in drawn])
+    plain = np.mean([loss(twins, batch, rows, np.zeros_like(log), False) for rows, log in drawn])
+    # Not equal: the logarithm of an unbiased estimate is a little low.
+    assert abs(corrected - expected) < abs(plain - expected) / 4
+
+
+def test_inclusion_probabilities_are_those_of_the_draws() -> None:
+    random = np.random.default_rng(0)
+    competitors = Competitors(np.array([0, 1, 9, 90]), full_up_to=1, draws=5)
+    times, logs = np.zeros(4), np.full(4, np.nan)
+    for _ in range(5000):
+        rows, log_inclusion = competitors.draw(random)
+        times[rows] += 1
+        logs[rows] = log_inclusion
+    np.testing.assert_allclose(times / 5000, np.exp(logs), atol=0.02)
