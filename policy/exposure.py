@@ -12,8 +12,6 @@ import hashlib
 import math
 from typing import Any
 
-from river import linear_model, optim
-
 BIN_EDGES = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 LOG_POPULARITY_SCALE = 0.2  # brings log-probabilities (0 to about -12) to the size of the indicator features
 
@@ -24,6 +22,9 @@ class ExposureModel:
     def __init__(self, bits: int = 18) -> None:
         if not 1 <= bits <= 30:
             raise ValueError(f"bits is {bits}, expected 1 to 30")
+        # Here, not above: river takes two seconds to import, and a worker needs only the frequencies.
+        from river import linear_model, optim
+
         self.bits = bits
         self._optimizer = optim.FTRLProximal(alpha=0.1, l1=0.0, l2=0.0)
         self._model = linear_model.LogisticRegression(optimizer=self._optimizer)

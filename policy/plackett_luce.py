@@ -10,9 +10,9 @@ in sampling and in every probability alike, so that nothing underflows.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ LOWEST_LOG_WEIGHT = -600.0
 TAIL = 1e-11  # probability cut off at either end of the time axis
 FIRST_NODE = -math.log(-math.log(TAIL))  # y at which t = exp(y - e^-y) is about TAIL
 LARGEST_HAZARD, BLOCK = 50.0, 12  # items are added by blocks: e^(50 · 12) is within float64
+FEW = 4  # items that share one matrix product for their sums over nodes
 LANES = 3072  # (slate, node) pairs worked on at once: the arrays of a chunk then fit in a core's L2 cache
 
 
@@ -107,11 +108,9 @@ def marginals(
         columns = np.broadcast_to(np.arange(weights.shape[1]), weights.shape)
     position = np.zeros((*columns.shape, k))
     depth = np.minimum((weights > 0).sum(axis=1), k)
-    filled = np.flatnonzero(depth)  # rows with nothing available keep their zeros
-    nodes = _nodes(weights[filled], depth[filled], k)
-    for part in _chunks(nodes):
-        rows = filled[part]
-        position[rows] = _race(weights[rows], columns[rows], k, nodes[part])
+    nodes = _nodes(weights, depth, k)
+    for rows in _chunks(nodes):
+        position[rows] = _race(weights[rows], columns[rows], k, nodes[rows])
     position[columns < 0] = 0.0
     return position, position.sum(axis=2)
 
@@ -131,17 +130,19 @@ def _nodes(weights: Floats, depth: Ints, k: int) -> Ints:
 
     Once the heaviest depth - 1 items are gone, what is left arrives at rate `rest`; before, faster. So the last
     position is filled sooner than a Gamma(depth) of that rate, whose Chernoff bound gives the time. The unit of time
-    is the reciprocal of the row's total weight.
+    is the reciprocal of the row's total weight. A row with nothing available has no nodes.
     """
-    heaviest_first = -np.sort(-weights, axis=1)
-    tail_sums = np.cumsum(heaviest_first[:, ::-1], axis=1)[:, ::-1]
-    rest = tail_sums[np.arange(len(weights)), depth - 1]
-    quantile = np.array([n * _gamma_tail(n) for n in range(1, k + 1)])[depth - 1]
+    filled = np.flatnonzero(depth)
+    tail_sums = np.cumsum(np.sort(weights[filled], axis=1), axis=1)[:, ::-1]
+    rest = tail_sums[np.arange(len(filled)), depth[filled] - 1]
+    quantile = np.array([n * _gamma_tail(n) for n in range(1, k + 1)])[depth[filled] - 1]
     last = np.log(quantile) + np.log(tail_sums[:, 0]) - np.log(rest)
-    count: Ints = np.ceil((last - FIRST_NODE) / step(k)).astype(np.int64) + 1
+    count = np.zeros(len(weights), np.int64)
+    count[filled] = np.ceil((last - FIRST_NODE) / step(k)) + 1
     return count
 
 
+@cache
 def _gamma_tail(shape: int) -> float:
     """a such that a Gamma(shape) variable exceeds shape · a with probability below TAIL (Chernoff)."""
     a = 2.0
@@ -150,32 +151,30 @@ def _gamma_tail(shape: int) -> float:
     return a
 
 
-def _chunks(nodes: Ints) -> Iterator[slice]:
-    """Slices of rows of about LANES nodes each."""
-    chunk = np.cumsum(nodes) // LANES
-    edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(nodes)]
-    for start, stop in itertools.pairwise(edges):
-        yield slice(start, stop)
+def _chunks(nodes: Ints) -> Iterator[Ints]:
+    """Rows that have nodes, in chunks of about LANES nodes, rows of like number together."""
+    order = np.argsort(nodes, kind="stable")[int((nodes == 0).sum()) :]
+    chunk = np.cumsum(nodes[order]) // LANES
+    yield from np.split(order, np.flatnonzero(np.diff(chunk)) + 1)
 
 
 def _race(weights: Floats, columns: Ints, k: int, nodes: Ints) -> Floats:
-    """Position probabilities [B, m, k] of the given columns. A lane is one node of one row."""
+    """Position probabilities [B, m, k] of the given columns. A lane is one node of one row: [B, N] of them."""
     wanted, others = _rates(weights, columns)
-    starts = np.cumsum(nodes) - nodes
-    lane_row = np.repeat(np.arange(len(nodes)), nodes)
-    y = FIRST_NODE + step(k) * (np.arange(len(lane_row)) - starts[lane_row])
+    node = np.arange(nodes.max())
+    y = FIRST_NODE + step(k) * node
     time = np.exp(y - np.exp(-y))
-    spacing = step(k) * time * (1 + np.exp(-y))
+    spacing = np.where(node < nodes[:, None], step(k) * time * (1 + np.exp(-y)), 0.0)
 
-    counts = np.zeros((k, len(time)))
+    counts = np.zeros((k, *spacing.shape))
     counts[0] = 1.0
-    _arrive(counts, (rate[lane_row] * time for rate in others[others.any(axis=1)]))
-    rates = wanted[:, lane_row]
-    hazards = rates * time
-    density = rates * np.exp(-hazards) * spacing
-    result = np.empty((*columns.shape, k))
-    for item, before in _leave_one_out(counts, hazards):
-        result[:, item] = np.add.reduceat(before * density[item], starts, axis=1).T
+    for start in range(0, len(others), BLOCK):
+        _arrive(counts, _hazards(others[start : start + BLOCK], time))
+    hazards = _hazards(wanted, time)
+    density = wanted[:, :, None] * np.exp(-wanted[:, :, None] * time) * spacing
+    result = np.zeros((*columns.shape, k))
+    for few, outside in _all_but_a_few(counts, hazards):
+        _finish(result[:, few], outside, density[few], hazards[few])
     return result
 
 
@@ -184,40 +183,60 @@ def _rates(weights: Floats, columns: Ints) -> tuple[Floats, Floats]:
     rates = weights / weights.sum(axis=1, keepdims=True)
     wanted = np.where(columns >= 0, np.take_along_axis(rates, np.maximum(columns, 0), axis=1), 0.0)
     rates[np.nonzero(columns >= 0)[0], columns[columns >= 0]] = 0.0
-    return np.ascontiguousarray(wanted.T), np.ascontiguousarray(rates.T)
+    return np.ascontiguousarray(wanted.T), np.ascontiguousarray(rates.T[rates.any(axis=0)])
 
 
-def _arrive(counts: Floats, hazards: Iterable[Floats]) -> None:
-    """Add items to a Poisson-binomial in place: counts [k, L] of arrivals; e^-hazard is P(an item is absent), [L] each.
+def _hazards(rates: Floats, time: Floats) -> Floats:
+    """Hazards [m, B, N] of items with rates [m, B] at N times; P(absent) is e^-hazard, at least e^-50."""
+    hazards = rates[:, :, None] * time
+    if hazards.max() > LARGEST_HAZARD:
+        np.minimum(hazards, LARGEST_HAZARD, out=hazards)
+    return hazards
 
-    Items are multiplied in by their odds, one pass less than by probabilities, and P(absent) is made up for after
-    every block, before the odds can overflow. P(absent) below e^-50 counts as e^-50.
+
+def _arrive(counts: Floats, hazards: Floats) -> None:
+    """Add at most BLOCK items, of hazards [m, B, N], to a Poisson-binomial in place: counts [k, B, N] of arrivals.
+
+    Items are multiplied in by their odds, one pass less than by probabilities; P(absent) is made up for at the end,
+    before the odds can overflow.
     """
     scratch = np.empty_like(counts[1:])
-    pending = np.zeros_like(counts[0])
-    for index, hazard in enumerate(hazards, start=1):
-        bounded = np.minimum(hazard, LARGEST_HAZARD)
-        pending += bounded
-        counts[1:] += np.multiply(counts[:-1], np.expm1(bounded), out=scratch)
-        if index % BLOCK == 0:
-            counts *= np.exp(-pending)
-            pending[:] = 0.0
-    counts *= np.exp(-pending)
+    for odds in np.expm1(hazards):
+        counts[1:] += np.multiply(counts[:-1], odds, out=scratch)
+    counts *= np.exp(-hazards.sum(axis=0))
 
 
-def _leave_one_out(counts: Floats, hazards: Floats, first: int = 0) -> Iterator[tuple[int, Floats]]:
-    """For each item of `hazards` [m, L]: its number from `first`, and `counts` with all the others of them added.
+def _all_but_a_few(counts: Floats, hazards: Floats, first: int = 0) -> Iterator[tuple[slice, Floats]]:
+    """For each few of m items: which they are, counted from `first`, and `counts` with all the others added.
 
     By halving, with products only: taking a factor out of the whole by division would cancel.
     """
-    if len(hazards) == 1:
-        yield first, counts
-    elif len(hazards):
+    if len(hazards) <= FEW:
+        yield slice(first, first + len(hazards)), counts
+    else:
         middle = len(hazards) // 2
         for mine, rest, number in (
             (hazards[:middle], hazards[middle:], first),
             (hazards[middle:], hazards[:middle], first + middle),
         ):
             outside = counts.copy()
-            _arrive(outside, rest)
-            yield from _leave_one_out(outside, mine, number)
+            for start in range(0, len(rest), BLOCK):
+                _arrive(outside, rest[start : start + BLOCK])
+            yield from _all_but_a_few(outside, mine, number)
+
+
+def _finish(result: Floats, counts: Floats, density: Floats, hazards: Floats) -> None:
+    """Add up over the nodes: result [B, f, k] of f items, from the `counts` of all the others, [k, B, N].
+
+    The few others that an item has beside it make a small Poisson-binomial of their own; one matrix product a row
+    then does all sums over nodes.
+    """
+    f, k = len(hazards), len(counts)
+    beside = np.zeros((f, f, *counts.shape[1:]))
+    beside[:, 0] = density
+    for item in range(f):
+        _arrive(beside[item], hazards[np.arange(f) != item])
+    summed = beside.reshape(f * f, *counts.shape[1:]).swapaxes(0, 1) @ counts.transpose(1, 2, 0)
+    for item in range(f):
+        for number in range(min(f, k)):
+            result[:, item, number:] += summed[:, item * f + number, : k - number]

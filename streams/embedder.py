@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from streams.contracts import Item, ItemVector, encode, item_text
 from streams.deadletters import dead_letter_headers
-from streams.topics import Topics
+from streams.names import Topics
 from streams.validation import BadMessage, decode_item
 
 
@@ -173,6 +173,7 @@ def build_app(config: EmbedderConfig, encoder: TextEncoder) -> faust.App:
 
 def _app(config: EmbedderConfig) -> faust.App:
     """Return a Faust app without web server, tables or topics of its own."""
+    config.folder.mkdir(parents=True, exist_ok=True)
     return faust.App(
         config.group,
         broker=[f"kafka://{server.strip()}" for server in config.bootstrap.split(",")],

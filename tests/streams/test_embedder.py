@@ -19,9 +19,9 @@ import stamina
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.contracts import Item, ItemVector, encode, item_text
-from streams.embedder import Embedder, EmbedderConfig, VectorCache, build_app
+from streams.embedder import Embedder, EmbedderConfig, VectorCache, _answer, build_app
 from streams.host import run
-from streams.topics import Topics
+from streams.names import Topics
 from tests.conftest import Wire
 
 DIMENSION = 4
@@ -104,7 +104,7 @@ def test_more_texts_at_once_than_the_memory_holds():
 
 
 @pytest.mark.parametrize(
-    "answer", [np.zeros((1, 4), np.float64), np.zeros((2, 4), np.float32), np.full((1, 4), np.nan)]
+    "answer", [np.zeros((1, 4), np.float64), np.zeros((2, 4), np.float32), np.full((1, 4), np.nan, np.float32)]
 )
 def test_an_encoder_that_answers_nonsense_is_named(answer):
     encoder = SimpleNamespace(fingerprint="odd", encode=lambda texts: answer)
@@ -139,6 +139,43 @@ def test_a_tombstone_without_a_key_is_a_dead_letter():
     (answer,) = offline().outgoing([message(None, None)])
     assert answer.topic == "items.dlq"
     assert dict(answer.headers)["driftline-reason"] == b"wrong_key"
+
+
+class FakeTopic:
+    """Remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    async def send(self, key: bytes, value: bytes, headers: object) -> asyncio.Future[None]:
+        self.sent.append(key)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+def fetched(number: int, generation: int) -> SimpleNamespace:
+    made = message(*record(item(number)))
+    made.generation_id = generation
+    return SimpleNamespace(message=made)
+
+
+async def test_what_was_fetched_before_a_rebalance_is_neither_answered_nor_acknowledged():
+    topic, app = FakeTopic(), SimpleNamespace(consumer_generation_id=2)
+    old, new = fetched(1, generation=1), fetched(2, generation=2)
+    answered = await _answer([old, new], offline(), {"item_vectors": topic}, app)
+    assert (answered, topic.sent) == ([new], [b"i2"])
+
+
+async def test_a_rebalance_during_encoding_drops_the_answers():
+    encoder = TinyEncoder()
+    encoder.gate.clear()
+    topic, app = FakeTopic(), SimpleNamespace(consumer_generation_id=2)
+    answering = asyncio.create_task(_answer([fetched(1, generation=2)], offline(encoder), {"item_vectors": topic}, app))
+    await until_true(lambda: bool(encoder.batches))
+    app.consumer_generation_id = 3
+    encoder.gate.set()
+    assert (await answering, topic.sent) == ([], [])
 
 
 # --- on a real broker -------------------------------------------------------------------------------------
@@ -262,7 +299,7 @@ import asyncio, sys, time
 from pathlib import Path
 from streams.embedder import EmbedderConfig, build_app
 from streams.host import run
-from streams.topics import Topics
+from streams.names import Topics
 from tests.streams.test_embedder import TinyEncoder
 
 prefix, bootstrap, folder = sys.argv[1:]

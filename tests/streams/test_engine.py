@@ -56,7 +56,12 @@ async def start(bootstrap: str, topics: Topics) -> AsyncIterator[Runner]:
 
     async def start_engine(handler: CountPerKey, **options: object) -> tuple[Engine, asyncio.Task[None]]:
         config = EngineConfig(
-            bootstrap, f"{topics.prefix}app", topics.events, topics.state, topics.events_dlq, **options  # type: ignore[arg-type]
+            bootstrap,
+            f"{topics.prefix}app",
+            topics.events,
+            topics.state,
+            topics.events_dlq,
+            **options,  # type: ignore[arg-type]
         )
         engine = Engine(config, handler)
         task = asyncio.create_task(engine.run())

@@ -90,7 +90,7 @@ def test_arrays_are_little_endian_and_row_by_row():
 @pytest.mark.parametrize("field", ["last_i64", "gap_f64", "hits_i64"])
 def test_a_short_frequency_array_is_named(field):
     state = replace(pack_frequency(Estimators().frequency), **{field: b"1234"})
-    with pytest.raises(ValueError, match=rf"frequency\.{field} holds 4 bytes, expected 40000"):
+    with pytest.raises(ValueError, match=rf"frequency\.{field} holds 4 bytes, expected 131072"):
         unpack_frequency(state)
 
 

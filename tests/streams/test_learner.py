@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from streams.contracts import EstimatorSnapshot, Outcome, encode
 from streams.estimators import Estimators
@@ -70,7 +71,7 @@ async def until_learned(config: LearnerConfig, count: int) -> Published:
 
 async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (it happens in another process)
+        while not condition():
             await asyncio.sleep(0.05)
 
 
@@ -316,6 +317,15 @@ async def test_offsets_that_the_log_no_longer_has_mean_from_its_start(bootstrap,
     await writer.publish(Estimators().snapshot({0: 1_000}, 0), Estimators().audit.pack())
     await writer.close()
     await wire.produce(topics.outcomes, records(outcomes(5)))
-    async with learning(config):
-        published = await until_learned(config, 5)
+    with capture_logs() as said:
+        async with learning(config):
+            published = await until_learned(config, 5)
     assert published.estimator.offsets == {"0": 5}
+    (warning,) = [entry for entry in said if entry["log_level"] == "warning"]
+    assert warning == {
+        "event": "outcomes are missing from the log",
+        "log_level": "warning",
+        "stored": 1000,
+        "found": "0 to 5",
+        "partition": 0,
+    }

@@ -328,7 +328,10 @@ def test_a_new_release_rebuilds_the_caches() -> None:
         (b'{"kind":"interaction","user":"u","item":3,"time":1600000000000}', "schema"),
         (b'{"kind":"interaction","user":"u","item":"","time":1600000000000}', "schema"),
         (b'{"kind":"interaction","user":"u","item":"%s","time":1600000000000}' % (b"x" * 257), "schema"),
-        ('{"kind":"interaction","user":"u","item":"%s","time":1600000000000}'.encode() % ("é" * 129).encode(), "schema"),
+        (
+            b'{"kind":"interaction","user":"u","item":"%s","time":1600000000000}' % ("é" * 129).encode(),
+            "schema",
+        ),
         (b'{"kind":"interaction","user":"u","item":"i","time":1600000}', "time_past"),
         (b'{"kind":"interaction","user":"u","item":"i","time":1600009000000}', "time_future"),
         (b'{"kind":"interaction","user":"u","item":"i","time":1600000000000,"weight":NaN}', "malformed_json"),

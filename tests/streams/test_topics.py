@@ -127,7 +127,7 @@ async def alter(bootstrap: str, topic: str, config: dict[str, str]) -> None:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, config)
         await admin.alter_configs([resource])
         async with asyncio.timeout(30):
-            while not await altered(admin, resource):  # noqa: ASYNC110 (it happens in the broker)
+            while not await altered(admin, resource):
                 await asyncio.sleep(0.02)
     finally:
         await admin.close()
