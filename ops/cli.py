@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from ops.commands import kafka, settings, topics, worker
+from ops.commands import audit, contracts, demo, embed, events, kafka, learn, read, settings, topics, train, worker
 from ops.errors import CliError
 
 app = typer.Typer(
@@ -26,7 +26,17 @@ app = typer.Typer(
 # One line per command, in the order of help. Groups have an `app`, single commands a function.
 app.add_typer(kafka.app, name="kafka", help="A real Kafka on this machine, without containers.")
 app.add_typer(topics.app, name="topics", help="Create the topics and check them.")
+app.add_typer(events.items_app, name="items", help="The catalogue: send items.")
+app.add_typer(events.events_app, name="events", help="What users do: send events.")
+app.command("recommend")(read.recommend)
+app.command("watch")(read.watch)
+app.command("embed")(embed.embed)
 app.command("worker")(worker.worker)
+app.command("learn")(learn.learn)
+app.command("train")(train.train)
+app.command("demo")(demo.demo)
+app.command("audit")(audit.audit)
+app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
 app.command("settings")(settings.settings)
 
 

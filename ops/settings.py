@@ -99,7 +99,9 @@ class Settings(BaseSettings):
     state_seen_capacity: int = _setting(1024, "items remembered per user as seen", "items", ge=0, le=100_000)
     state_event_ids: int = _setting(32, "event ids remembered per user to spot repeats", "ids", ge=0, le=10_000)
 
-    worker_cached_users: int = _setting(20_000, "users whose model state is kept in memory", "users", ge=1)
+    worker_cached_users: int = _setting(
+        10_000, "users whose attention caches are kept in memory, about 52 KB each", "users", ge=256
+    )
     worker_web_port: int = _setting(0, "of the worker's web pages; 0: none", "port", ge=0, le=65_535)
 
     learner_publish_every_s: float = _setting(2.0, "how often new estimates reach the workers", "s", gt=0)

@@ -109,7 +109,7 @@ def marginals(
     position = np.zeros((*columns.shape, k))
     depth = np.minimum((weights > 0).sum(axis=1), k)
     nodes = _nodes(weights, depth, k)
-    for rows in _chunks(nodes):
+    for rows in _chunks(nodes):  # rows with nothing available keep their zeros
         position[rows] = _race(weights[rows], columns[rows], k, nodes[rows])
     position[columns < 0] = 0.0
     return position, position.sum(axis=2)
@@ -153,9 +153,10 @@ def _gamma_tail(shape: int) -> float:
 
 def _chunks(nodes: Ints) -> Iterator[Ints]:
     """Rows that have nodes, in chunks of about LANES nodes, rows of like number together."""
-    order = np.argsort(nodes, kind="stable")[int((nodes == 0).sum()) :]
-    chunk = np.cumsum(nodes[order]) // LANES
-    yield from np.split(order, np.flatnonzero(np.diff(chunk)) + 1)
+    order = np.argsort(nodes, kind="stable")
+    order = order[nodes[order] > 0]
+    starts = np.flatnonzero(np.diff(np.cumsum(nodes[order]) // LANES, prepend=-1))
+    yield from np.split(order, starts)[1:]
 
 
 def _race(weights: Floats, columns: Ints, k: int, nodes: Ints) -> Floats:
@@ -189,7 +190,7 @@ def _rates(weights: Floats, columns: Ints) -> tuple[Floats, Floats]:
 def _hazards(rates: Floats, time: Floats) -> Floats:
     """Hazards [m, B, N] of items with rates [m, B] at N times; P(absent) is e^-hazard, at least e^-50."""
     hazards = rates[:, :, None] * time
-    if hazards.max() > LARGEST_HAZARD:
+    if hazards.max(initial=0.0) > LARGEST_HAZARD:
         np.minimum(hazards, LARGEST_HAZARD, out=hazards)
     return hazards
 
@@ -211,9 +212,9 @@ def _all_but_a_few(counts: Floats, hazards: Floats, first: int = 0) -> Iterator[
 
     By halving, with products only: taking a factor out of the whole by division would cancel.
     """
-    if len(hazards) <= FEW:
+    if 0 < len(hazards) <= FEW:
         yield slice(first, first + len(hazards)), counts
-    else:
+    elif len(hazards):
         middle = len(hazards) // 2
         for mine, rest, number in (
             (hazards[:middle], hazards[middle:], first),

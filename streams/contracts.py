@@ -21,7 +21,7 @@ MAX_ID_BYTES = 256
 encode = msgspec.json.Encoder().encode
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
-Millis = Annotated[int, Meta(description="milliseconds since the epoch, UTC")]
+Millis = Annotated[int, Meta(ge=0, le=2**53, description="milliseconds since the epoch, UTC")]
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 
@@ -31,7 +31,7 @@ class Interaction(Struct, frozen=True, gc=False, tag="interaction", tag_field="k
     user: Annotated[Id, Meta(description="who; also the record's key")]
     item: Annotated[Id, Meta(description="with what; need not be in the catalogue yet")]
     time: Annotated[Millis, Meta(description="when it happened, by the producer's clock")]
-    action: Annotated[str, Meta(description="one of the `actions` setting", max_length=64)] = "view"
+    action: Annotated[str, Meta(description="one of the setting `events_actions`", max_length=64)] = "view"
     weight: Annotated[
         float, Meta(gt=0.0, le=1e6, description="strength of the action, in the producer's own unit: a rating, a price")
     ] = 1.0

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops.errors import CliError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -37,22 +39,24 @@ def demo(
     from ops.demo.run import Demo, Options
     from ops.settings import load
 
+    if report is not None and not report.absolute().parent.is_dir():
+        raise CliError(f"--report {report}: its folder does not exist", "Create it first.")
     console = Console()
     running = Demo(load(), Options(events, rate, workers, keep))
     try:
-        status = asyncio.run(_until_stopped(running, console, report, stay=not exit_))
+        status = asyncio.run(_until_stopped(running, console, report, not exit_))
     finally:
         # Not in the event loop: a thread of it may still be starting the broker, and is waited for by now.
         running.stop()
     raise typer.Exit(status)
 
 
-async def _until_stopped(running: Demo, console: Console, report: Path | None, *, stay: bool) -> int:
+async def _until_stopped(running: Demo, console: Console, report: Path | None, stay: bool) -> int:
     """Run the demo until it is over or a signal comes; return the exit status."""
     import asyncio
     import signal
 
-    main = asyncio.create_task(_run(running, console, report, stay=stay))
+    main = asyncio.create_task(_run(running, console, report, stay))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     try:
@@ -64,11 +68,10 @@ async def _until_stopped(running: Demo, console: Console, report: Path | None, *
         running.stop()
 
 
-async def _run(running: Demo, console: Console, path: Path | None, *, stay: bool) -> int:
+async def _run(running: Demo, console: Console, report: Path | None, stay: bool) -> int:
     import asyncio
-    import json
 
-    from ops.demo.report import succeeded, summary
+    from ops.demo.report import succeeded, summary, write
     from ops.demo.screen import LiveScreen, PlainLines
     from ops.demo.tasks import beside, every
 
@@ -76,8 +79,8 @@ async def _run(running: Demo, console: Console, path: Path | None, *, stay: bool
     with screen:
         found: dict[str, Any] = await beside(running.run(), every(0.25, screen.tick))
     console.print(summary(found))
-    if path is not None:
-        path.write_text(json.dumps(found, indent=2) + "\n")
+    if report is not None:
+        write(report, found)
     status = 0 if succeeded(found) else 1
     if stay:
         console.print(_still_running(running), soft_wrap=True, highlight=False)

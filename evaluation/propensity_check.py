@@ -1,0 +1,126 @@
+"""Whether the probabilities that were published are probabilities, and those of the logits that were logged.
+
+For each slate: base + correction is the logit, bit by bit; over all candidates, the probabilities of standing at a
+position sum to one at every position; and the published propensities and inclusions are what the logged logits give.
+The second costs about 2 ms a slate, so it is done for as many slates as time allows. Knows nothing of Kafka.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy import mixture
+
+_BATCH = 64
+
+Floats32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a slate says of itself, one number a position."""
+
+    propensity: NDArray[np.float64]
+    inclusion: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a slate was drawn from: `logits` [C], and the columns `chosen`, in order of position."""
+
+    slate: str
+    logits: Floats32
+    chosen: NDArray[np.int64]
+    temperature: float
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found.
+
+    Attributes:
+        decisions: how many were seen; the logits of all of them were compared with base + correction.
+        checked: of how many the probabilities were computed.
+        sum_error: largest |Σ over candidates of π(candidate at position) − 1|; None before the first.
+        published_error: largest |published − computed| propensity or inclusion; None when none was published.
+        wrong_logits: slates whose logits are not base + correction, exactly.
+    """
+
+    decisions: int
+    checked: int
+    sum_error: float | None
+    published_error: float | None
+    wrong_logits: list[str]
+
+
+class PropensityCheck:
+    """Collects decisions and what was published of them, and checks them when there is time."""
+
+    def __init__(self) -> None:
+        self._unchecked: list[Drawn] = []
+        self._published: dict[str, Published] = {}
+        self._decisions = self._checked = 0
+        self._sum_error: float | None = None
+        self._published_error: float | None = None
+        self._wrong_logits: list[str] = []
+        self._random = random.Random(0)  # noqa: S311 (a sample, not a secret)
+
+    def decision(self, drawn: Drawn, base: Floats32, correction: Floats32) -> None:
+        """Take in a decision; `base` and `correction` [C] as logged."""
+        self._decisions += 1
+        if not np.array_equal(base + correction, drawn.logits):
+            self._wrong_logits.append(drawn.slate)
+        if len(drawn.chosen):
+            self._unchecked.append(drawn)
+
+    def published(self, slate: str, published: Published) -> None:
+        """Take in what was published with a slate, before or after its decision."""
+        self._published[slate] = published
+
+    def run(self, seconds: float) -> None:
+        """Check decisions that are not checked yet, in random order, until none is left or the time is up."""
+        until = time.monotonic() + seconds
+        while self._unchecked and time.monotonic() < until:
+            batch = [self._any() for _ in range(min(_BATCH, len(self._unchecked)))]
+            alike: defaultdict[tuple[int, int, float, float], list[Drawn]] = defaultdict(list)
+            for drawn in batch:
+                shape = (len(drawn.logits), len(drawn.chosen), drawn.temperature, drawn.epsilon)
+                alike[shape].append(drawn)
+            for group in alike.values():
+                self._check(group)
+
+    @property
+    def result(self) -> Checked:
+        """What was found so far."""
+        return Checked(self._decisions, self._checked, self._sum_error, self._published_error, list(self._wrong_logits))
+
+    def _any(self) -> Drawn:
+        at = self._random.randrange(len(self._unchecked))
+        self._unchecked[at], self._unchecked[-1] = self._unchecked[-1], self._unchecked[at]
+        return self._unchecked.pop()
+
+    def _check(self, group: list[Drawn]) -> None:
+        """Compute the probabilities of decisions of one shape."""
+        first = group[0]
+        logits = np.stack([drawn.logits for drawn in group])
+        k = len(first.chosen)
+        position, inclusion = mixture.marginals(logits, k, first.temperature, first.epsilon)
+        self._checked += len(group)
+        self._sum_error = _largest(self._sum_error, position.sum(axis=1) - 1)
+        for at, drawn in enumerate(group):
+            said = self._published.pop(drawn.slate, None)
+            if said is not None:
+                computed = np.stack([position[at, drawn.chosen, np.arange(k)], inclusion[at, drawn.chosen]])
+                error = np.stack([said.propensity, said.inclusion]) - computed
+                self._published_error = _largest(self._published_error, error)
+
+
+def _largest(known: float | None, errors: NDArray[np.float64]) -> float:
+    return max(known or 0.0, float(np.abs(errors).max(initial=0.0)))

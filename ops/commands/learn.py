@@ -1,0 +1,57 @@
+"""`driftline learn`: learns from outcomes. Builds the learner from the settings and hosts it; decides nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ops.settings import Settings
+    from streams.learner import LearnerConfig
+
+
+def learn(
+    web_port: Annotated[
+        int, typer.Option(help="Serve /ready, /status and /metrics on this port; 0: on none.", min=0, max=65535)
+    ] = 0,
+) -> None:
+    """Learn from outcomes how often and to whom items are shown, until stopped; a second one stands by."""
+    import asyncio
+
+    from ops.connection import bootstrap_servers, configure_logs, require_topics
+    from ops.settings import load
+
+    settings = load()
+    bootstrap = bootstrap_servers(settings)
+    require_topics(bootstrap, settings)
+    configure_logs()
+
+    from streams.host import faust_app, host, run
+    from streams.learner import Learner
+
+    config = learner_config(settings, bootstrap)
+
+    async def main() -> None:
+        app = faust_app(f"{settings.app_id}-learner-host", bootstrap, settings.data_dir / "faust", web_port=web_port)
+        host(app, lambda: Learner(config))
+        await run(app)
+
+    asyncio.run(main())
+
+
+def learner_config(settings: Settings, bootstrap: str) -> LearnerConfig:
+    """Return the learner's configuration as the settings say."""
+    from streams.learner import LearnerConfig
+    from streams.names import Topics
+
+    topics = Topics(settings.topic_prefix)
+    return LearnerConfig(
+        bootstrap_servers=bootstrap,
+        app_id=settings.app_id,
+        outcomes=topics.outcomes,
+        models=topics.models,
+        publish_every_s=settings.learner_publish_every_s,
+        session_timeout_ms=round(settings.engine_session_timeout_s * 1000),
+        transaction_timeout_ms=round(settings.engine_transaction_timeout_s * 1000),
+    )

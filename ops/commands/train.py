@@ -1,0 +1,213 @@
+"""`driftline train`: makes a release from the items and what users did with them, and publishes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.errors import CliError
+
+if TYPE_CHECKING:
+    from models.batches import InteractionLog
+    from models.release import Release
+    from ops.settings import Settings
+    from streams.contracts import ItemVector
+    from streams.training import History
+    from streams.validation import EventRules
+
+LEAST_EVENTS = 100
+"""With fewer interactions there is nothing to learn from, and popularity would be as good."""
+
+
+def train(
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            help="Learn from this file instead of the topic: .csv, .jsonl (either .gz too) or .parquet; "
+            "columns as in `driftline events send`.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Only events before this time: 2026-01-31, 2026-01-31T12:00, in UTC, or in ms.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed and events, same release up to rounding.", min=0)] = 0,
+    no_publish: Annotated[
+        bool, typer.Option("--no-publish", help="Only save it; the workers stay with the one they have.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Train a release on the items' vectors and the interactions so far, and have the workers take it."""
+    import asyncio
+    import time
+
+    from ops.connection import bootstrap_servers, require_topics
+    from ops.kafka import reachable
+    from ops.settings import load
+
+    before = None if until is None else _millis(until)
+    settings = load()
+    bootstrap = bootstrap_servers(settings)
+    require_topics(bootstrap, settings)
+    with reachable(bootstrap):
+        items = asyncio.run(_items(settings, bootstrap))
+        log, bad = _log(settings, bootstrap, items, events, before)
+        _require_events(log, bad)
+        started = time.monotonic()
+        release = _train(items, log, seed)
+        seconds = time.monotonic() - started
+        path = release.save(settings.releases_dir)
+        if not no_publish:
+            asyncio.run(_publish(settings, bootstrap, path))
+    _say(release, path, seconds, bad, not no_publish, as_json)
+
+
+def _millis(text: str) -> int:
+    import datetime as dt
+
+    if text.isdecimal():
+        return int(text)
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise CliError(f"--until is {text!r}", "Expected a time like 2026-01-31T12:00, or milliseconds.") from None
+    return round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+
+
+async def _items(settings: Settings, bootstrap: str) -> list[ItemVector]:
+    """The catalogue; raises CliError when it is empty or was encoded by several encoders."""
+    from collections import Counter
+
+    from streams.names import Topics
+    from streams.training import read_items
+
+    topics = Topics(settings.topic_prefix)
+    try:
+        items = await read_items(bootstrap, topics.item_vectors)
+    except ValueError as error:
+        raise CliError(str(error), "Send the item again: `driftline embed` writes its vector anew.") from error
+    if not items:
+        raise CliError(
+            f"topic {topics.item_vectors} holds no items",
+            "Send some with `driftline items send FILE`, and have `driftline embed` running.",
+        )
+    encoders = Counter(item.encoder for item in items)
+    if len(encoders) > 1:
+        found = ", ".join(f"{encoder} ({count:,} items)" for encoder, count in encoders.most_common())
+        raise CliError(
+            f"the item vectors were made by {len(encoders)} encoders: {found}",
+            "Have only one `driftline embed` running, and send the items of the others again.",
+        )
+    return items
+
+
+def _log(
+    settings: Settings, bootstrap: str, items: list[ItemVector], file: Path | None, until: int | None
+) -> tuple[InteractionLog, int]:
+    """The interactions, and how many records were bad."""
+    import asyncio
+
+    from rich.console import Console
+
+    from ops.configuration import event_rules
+    from streams.names import Topics
+    from streams.training import History, read_history
+
+    rules = event_rules(settings)  # what the workers accept
+    history = History([item.item for item in items], rules.actions, until)
+    topic = Topics(settings.topic_prefix).events
+    with Console(stderr=True).status(f"reading {file or topic}"):
+        if file is None:
+            bad = asyncio.run(read_history(bootstrap, topic, history, rules))
+        else:
+            bad = _read_file(file, history, rules)
+    return history.log(), bad
+
+
+def _read_file(file: Path, history: History, rules: EventRules) -> int:
+    """Add a file's rows to the history; return how many were bad. Raises CliError when the file is of no use."""
+    import time
+
+    from ops.ingest import WrongUnit, event_record
+    from ops.rows import Rows
+    from streams.validation import BadMessage, decode_event
+
+    convert, now, bad = event_record(rules), time.time_ns() // 1_000_000, 0
+    for row in Rows(file):
+        try:
+            if row.problem:
+                raise BadMessage("malformed", row.problem)
+            history.add(decode_event(*convert(row.fields), now, rules))
+        except WrongUnit as problem:
+            raise CliError(
+                f"{file}, row {row.number}: {problem}",
+                "A column `time` is in milliseconds since the epoch, a column `timestamp` in seconds.",
+            ) from problem
+        except BadMessage as problem:
+            bad += 1
+            if bad == 1:
+                typer.echo(f"row {row.number}: {problem}; other bad rows are only counted", err=True)
+    return bad
+
+
+def _require_events(log: InteractionLog, bad: int) -> None:
+    known = int((log.items >= 0).sum())
+    if known < LEAST_EVENTS:
+        raise CliError(
+            f"there are {known:,} interactions with known items "
+            f"({len(log) - known:,} with unknown ones, {bad:,} bad records); training needs {LEAST_EVENTS}",
+            "Send more events, or name a file with --events.",
+        )
+
+
+def _train(items: list[ItemVector], log: InteractionLog, seed: int) -> Release:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from models.train import train
+    from streams.world import features_of
+
+    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=None, loss="")
+
+        def show(epoch: int, epochs: int, loss: float) -> None:
+            bar.update(task, completed=epoch, total=epochs, loss=f"loss {loss:.3f}")
+
+        ids = [item.item for item in items]
+        return train(log, ids, features_of(items), seed=seed, text_encoder=items[0].encoder, progress=show)
+
+
+async def _publish(settings: Settings, bootstrap: str, path: Path) -> None:
+    import time
+
+    from streams.names import Topics
+    from streams.releases import pointer_to, publish_release
+
+    pointer = pointer_to(path, time.time_ns() // 1_000_000)
+    await publish_release(bootstrap, Topics(settings.topic_prefix).models, pointer)
+
+
+def _say(release: Release, path: Path, seconds: float, bad: int, published: bool, as_json: bool) -> None:
+    import json
+
+    facts = release.facts | {"items": len(release.item_ids), "bad": bad}
+    if as_json:
+        found = {
+            "release": release.id,
+            "seconds": round(seconds, 3),
+            **facts,
+            "path": str(path),
+            "published": published,
+        }
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(f"release {release.id}: {facts['events']:,} events, {facts['users']:,} users, {facts['items']:,} items")
+    typer.echo(f"trained in {seconds:.1f} s, loss {facts['loss']:.3f}; saved in {path}")
+    if bad:
+        typer.echo(f"{bad:,} bad records were left out")
+    typer.echo("published: the workers take it up" if published else "not published")

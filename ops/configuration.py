@@ -1,0 +1,76 @@
+"""From the settings to what each layer is given: lower layers get small dataclasses, never the settings object.
+
+Knows which setting belongs to whom; decides nothing and computes nothing.
+"""
+
+from __future__ import annotations
+
+from ops.settings import Settings
+from policy.slate import PolicyConfig
+from streams.engine import EngineConfig
+from streams.names import Topics
+from streams.pipeline import PipelineConfig
+from streams.state import StateLimits
+from streams.validation import EventRules
+from streams.worker import WorkerConfig
+
+
+def event_rules(settings: Settings) -> EventRules:
+    """What events are let in."""
+    return EventRules(
+        actions=tuple(settings.events_actions),
+        oldest_time=settings.events_oldest_time_ms,
+        clock_skew_ms=round(settings.events_max_clock_skew_s * 1000),
+    )
+
+
+def policy_config(settings: Settings) -> PolicyConfig:
+    """How slates are drawn."""
+    return PolicyConfig(
+        k=settings.policy_slate_size,
+        candidates=settings.policy_candidates,
+        injected=settings.policy_injected,
+        temperature=settings.policy_temperature,
+        epsilon=settings.policy_epsilon,
+        beta=settings.policy_beta,
+        seed=settings.policy_seed,
+        marginals=settings.policy_marginals,
+    )
+
+
+def state_limits(settings: Settings) -> StateLimits:
+    """How much is remembered of a user."""
+    return StateLimits(
+        events=settings.state_events,
+        seen=settings.state_seen_capacity,
+        event_ids=settings.state_event_ids,
+        open_slates=settings.state_open_slates,
+        outcome_window_ms=round(settings.state_outcome_window_s * 1000),
+    )
+
+
+def worker_config(settings: Settings, bootstrap: str) -> WorkerConfig:
+    """All that a worker needs; `bootstrap`: `host:port`, several separated by commas."""
+    topics = Topics(settings.topic_prefix)
+    return WorkerConfig(
+        engine=EngineConfig(
+            bootstrap_servers=bootstrap,
+            app_id=settings.app_id,
+            events=topics.events,
+            state=topics.state,
+            dead_letters=topics.events_dlq,
+            max_batch_records=settings.engine_max_batch_records,
+            session_timeout_ms=round(settings.engine_session_timeout_s * 1000),
+            transaction_timeout_ms=round(settings.engine_transaction_timeout_s * 1000),
+        ),
+        pipeline=PipelineConfig(
+            topics=topics,
+            rules=event_rules(settings),
+            policy=policy_config(settings),
+            limits=state_limits(settings),
+            filter_seen=settings.policy_filter_seen,
+            cached_users=settings.worker_cached_users,
+        ),
+        topics=topics,
+        releases_dir=settings.releases_dir,
+    )

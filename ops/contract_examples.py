@@ -1,0 +1,151 @@
+"""One real example of each message: a user of MovieLens rates Star Wars, and what the topics then say.
+
+The slate's numbers are what the policy gives for these logits at partition 2, offset 1041. Knows nothing of how
+the examples are shown.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+
+from msgspec import Struct
+
+from streams.contracts import (
+    Ages,
+    Cause,
+    Decision,
+    Erase,
+    EstimatorSnapshot,
+    ExposureState,
+    FrequencyState,
+    Impression,
+    Interaction,
+    Item,
+    ItemVector,
+    Outcome,
+    Recommendation,
+    ReleasePointer,
+    Request,
+)
+
+_USER, _SLATE = "42", "2-1041"
+_TIME = 881_250_949_000
+_CAUSE = Cause(partition=2, offset=1041, kind="interaction", item="50")
+_CONDITIONAL = [0.2702562215116925, 0.6750687191638725, 0.8514196274401324]
+_PROPENSITY = [0.270256221511671, 0.32188631204272844, 0.40859097211556483]
+_INCLUSION = [0.9235460059469855, 0.9687575917459675, 0.879552640597902]
+_RELEASE, _ESTIMATOR = "d64l2w50-7f3a9c41b0de", "e828-1f0c3b7a"
+
+EXAMPLES: tuple[Struct, ...] = (
+    Interaction(user=_USER, item="50", time=_TIME, action="rate", weight=5.0, id="6f1c2a-17", slate="2-1007"),
+    Impression(user=_USER, time=_TIME + 1500, items=["172", "181", "174"], slate=_SLATE, id="6f1c2a-18"),
+    Request(user=_USER, time=_TIME + 90_000, id="6f1c2a-19"),
+    Erase(user=_USER, time=_TIME + 86_400_000),
+    Item(
+        item="50",
+        title="Star Wars",
+        text="A farm boy joins rebels against an empire.",
+        categories=["Action", "Adventure", "Sci-Fi"],
+        year=1977,
+    ),
+    ItemVector(
+        item="50",
+        encoder="c9caae64d94a7ede",
+        text_hash="3b5f82e2a1544981",
+        vector_f32=b64decode("AAAAP83MTL6amZk+AAAAvw=="),
+        title="Star Wars",
+        categories=["Action", "Adventure", "Sci-Fi"],
+        year=1977,
+    ),
+    Recommendation(
+        user=_USER,
+        slate=_SLATE,
+        time=_TIME,
+        cause=_CAUSE,
+        covers=[1040, 1041],
+        items=["181", "172", "174"],
+        scores=[2.3837950229644775, 2.5932486057281494, 2.2724244594573975],
+        conditional=_CONDITIONAL,
+        propensity=_PROPENSITY,
+        inclusion=_INCLUSION,
+        release=_RELEASE,
+        estimator=_ESTIMATOR,
+        catalogue=[418, 431, 409, 424],
+        ages=Ages(event_ms=9, release_ms=5_227_000, estimator_ms=1_480),
+    ),
+    Decision(
+        user=_USER,
+        slate=_SLATE,
+        time=_TIME,
+        cause=_CAUSE,
+        covers=[1040, 1041],
+        candidates=["172", "181", "174", "204", "96", "853"],
+        injected=1,
+        injection=0.0005963029218843172,
+        base_f32=b64decode("AAAwQAAAIEAAABBAAADAPwAAoD8AAAC/"),
+        correction_f32=b64decode("cYMgvtX87b2rs7c86g9AvfGU6T3oxDs+"),
+        logits_f32=b64decode("yfclQBmQGEBnbxFAgf+5P0+Zrj+MHaK+"),
+        chosen=[1, 0, 2],
+        conditional=_CONDITIONAL,
+        uniform=False,
+        seed=0,
+        draws=12,
+        temperature=0.35,
+        epsilon=0.02,
+        beta=0.1,
+        release=_RELEASE,
+        estimator=_ESTIMATOR,
+        catalogue=[418, 431, 409, 424],
+    ),
+    Outcome(
+        user=_USER,
+        slate=_SLATE,
+        time=_TIME,
+        closed=_TIME + 1_800_000,
+        reason="window",
+        origin="driftline",
+        shown=True,
+        items=["181", "172", "174"],
+        rewards=[0.0, 4.0, 0.0],
+        conditional=_CONDITIONAL,
+        propensity=_PROPENSITY,
+        inclusion=_INCLUSION,
+        unshown=["204", "853", "96"],
+        unshown_inclusion=[0.12100254550572749, 0.01071956046554484, 0.09642165573762798],
+        candidates=6,
+        history=57,
+        release=_RELEASE,
+        estimator=_ESTIMATOR,
+    ),
+    ReleasePointer(
+        release=_RELEASE,
+        digest="9b0e4d5c0f6f3a7d1b6a8e2c4f907153d2a4c6e8f0b1a3957d8c6e4f2a1b0c9d",
+        created=1_772_360_100_000,
+    ),
+    EstimatorSnapshot(
+        estimator=_ESTIMATOR,
+        created=1_772_365_327_000,
+        offsets={"0": 210, "1": 187, "2": 233, "3": 198},
+        outcomes=828,
+        frequency=FrequencyState(
+            alpha=0.05,
+            start=0,
+            step=828,
+            rows=1,
+            width=2,
+            last_i64=b64decode("OgMAAAAAAAA8AwAAAAAAAA=="),
+            gap_f64=b64decode("AAAAAAAA4D8AAAAAAAAIQA=="),
+            hits_i64=b64decode("bwAAAAAAAABUAAAAAAAAAA=="),
+        ),
+        exposure=ExposureState(
+            bits=18,
+            bucket_i32=b64decode("EQAAAGICAAA="),
+            weight_f64=b64decode("AAAAAAAA4D8AAAAAAADQvw=="),
+            z_f64=b64decode("AAAAAAAA8L8AAAAAAADgPw=="),
+            n_f64=b64decode("AAAAAAAAEEAAAAAAAAAAQA=="),
+            intercept=-2.3,
+            iterations=828,
+        ),
+        calibration_error=0.018,
+    ),
+)

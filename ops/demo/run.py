@@ -1,0 +1,169 @@
+"""A demo from its start to its end: broker, topics, processes, replay; and the end of all that it started.
+
+What can be is started at once: the broker starts while the data set downloads, workers and learner load while items
+are encoded, and wait for the release that training makes. Knows the names of the commands of `driftline`, not what
+they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ops.datasets import Dataset, movielens_100k
+from ops.demo.children import Children
+from ops.demo.replay import Replay, System
+from ops.demo.screen import Progress
+from ops.errors import CliError
+from ops.kafka import KAFKA_VERSION, embedded, reachable
+from ops.settings import Settings, variable
+from streams.names import Topics
+from streams.topics import create
+
+_A_RUN = re.compile(r"demo-\d{8}-\d{6}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """`events`: live ones, None for all; `rate`: of them a second; `keep`: what earlier demos left."""
+
+    events: int | None
+    rate: float
+    workers: int
+    keep: bool
+
+
+class Demo:
+    """One demo, under a name of its own, which its topics, consumer groups and files carry."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        self._settings = settings
+        self._options = options
+        self._name = time.strftime("demo-%Y%m%d-%H%M%S")
+        self._data_dir = settings.data_dir.absolute()
+        self._topics = Topics(f"{self._name}.")
+        self._kafka = None if settings.bootstrap_servers else embedded(self._data_dir)
+        self._started_kafka = False
+        self._children: Children | None = None
+        self.folder = self._data_dir / "demo" / self._name
+        self.environment: dict[str, str] = {}  # this demo's settings, once known
+        self.progress = Progress(psutil.Process().create_time())
+
+    async def run(self) -> dict[str, Any]:
+        """Start everything, replay the live events and return the report.
+
+        Raises CliError when something cannot be had, a process dies, or another demo is running.
+        """
+        self.folder.mkdir(parents=True)
+        with self._the_only_one():
+            loading = asyncio.create_task(self._load())
+            address = await self._start_kafka()
+            await self._create_topics(address)
+            children = self._start_processes(address)
+            system = System(address, self._topics, self._name, self.folder, children, self.progress)
+            replay = Replay(system, await loading, self._options.events, self._options.rate)
+            return {**await replay.run(), "conditions": self._conditions()}
+
+    async def watch(self) -> None:
+        """Raise CliError when a process dies; never returns."""
+        if self._children is not None:
+            await self._children.watch()
+
+    def stop(self) -> None:
+        """End all that this demo started; may be called again."""
+        if self._children is not None:
+            self._children.stop()
+        if self._started_kafka and self._kafka is not None:
+            self._kafka.stop()
+
+    @contextlib.contextmanager
+    def _the_only_one(self) -> Iterator[None]:
+        with (self.folder.parent / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.folder.rmdir()
+                raise CliError(
+                    f"another demo is running with the data folder {self._data_dir}",
+                    "End it first, or give this one a folder of its own: DRIFTLINE_DATA_DIR=….",
+                ) from None
+            yield
+
+    async def _load(self) -> Dataset:
+        stage = self.progress.begin("MovieLens 100K")
+        folder = self._data_dir / "datasets"
+        data = await asyncio.to_thread(movielens_100k, folder, stage.say)
+        self.progress.end(stage, f"{len(data.items):,} films, {len(data.interactions):,} ratings")
+        return data
+
+    async def _start_kafka(self) -> str:
+        stage = self.progress.begin("Kafka")
+        address = self._settings.bootstrap_servers
+        if self._kafka is not None:
+            self._started_kafka = not self._kafka.running
+            address = await asyncio.to_thread(self._kafka.start, stage.say)
+        self.progress.end(stage, address)
+        return address
+
+    async def _create_topics(self, address: str) -> None:
+        stage = self.progress.begin("topics")
+        settings = self._settings
+        with reachable(address):
+            if not self._options.keep:
+                await self._forget_earlier_demos(address)
+            await create(address, self._topics, settings.partitions, settings.replication or None)
+        self.progress.end(stage, f"{self._topics.prefix}…")
+
+    async def _forget_earlier_demos(self, address: str) -> None:
+        """Their files; and their topics, where the broker is this user's own."""
+        for folder in self.folder.parent.iterdir():
+            if _A_RUN.fullmatch(folder.name) and folder != self.folder:
+                shutil.rmtree(folder)
+        if self._kafka is not None:
+            admin = AIOKafkaAdminClient(bootstrap_servers=address)
+            await admin.start()
+            try:
+                old = [topic for topic in await admin.list_topics() if _A_RUN.match(topic)]
+                if old:
+                    await admin.delete_topics(old)
+            finally:
+                await admin.close()
+
+    def _start_processes(self, address: str) -> Children:
+        self.environment = {
+            variable("bootstrap_servers"): address,
+            variable("topic_prefix"): self._topics.prefix,
+            variable("app_id"): self._name,
+            variable("data_dir"): str(self._data_dir),
+            variable("releases_dir"): str(self.folder / "releases"),
+        }
+        self._children = Children(self.folder, self.environment)
+        self._children.start("embedder", "ops.cli", "embed")
+        self._children.start("learner", "ops.cli", "learn")
+        for number in range(1, self._options.workers + 1):
+            self._children.start(f"worker-{number}", "ops.cli", "worker")
+        return self._children
+
+    def _conditions(self) -> dict[str, Any]:
+        return {
+            "data": "MovieLens 100K",
+            "rate": self._options.rate,
+            "workers": self._options.workers,
+            "partitions": self._settings.partitions,
+            "kafka": "as configured" if self._kafka is None else f"embedded {KAFKA_VERSION}",
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+        }

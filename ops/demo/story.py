@@ -1,0 +1,133 @@
+"""One user's story: what he just did, what came into his slate and what went out, and why.
+
+Told from two decisions, as plain JSON says them. The draw is random by design: where the score does not explain a
+change, the luck of the draw does, and is called that. Knows nothing of Kafka or of how a score is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ops.audit import floats
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a candidate's score was made of, and its place in the order of scores, from 1."""
+
+    base: float
+    correction: float
+    rank: int
+    injected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A decision, as far as a story needs it."""
+
+    user: str
+    item: str | None  # what he did it with
+    slate: list[str]
+    uniform: bool
+    candidates: Mapping[str, Terms]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An item that came in (`position` from 1) or went out (None), its terms before and after, and the reason."""
+
+    title: str
+    position: int | None
+    before: Terms | None
+    after: Terms | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """`place`: position of the item in the slate that was up, from 1; None: he found it elsewhere."""
+
+    user: str
+    title: str
+    place: int | None
+    uniform: bool
+    came: list[Change]
+    went: list[Change]
+
+
+def look(decision: Mapping[str, Any]) -> Look:
+    """Read a decision's JSON."""
+    candidates = decision["candidates"]
+    base, correction, logits = (floats(decision[f"{name}_f32"]) for name in ("base", "correction", "logits"))
+    first_injected = len(candidates) - decision["injected"]
+    terms: dict[str, Terms] = {}
+    for rank, column in enumerate(np.argsort(-logits, kind="stable").tolist(), start=1):
+        item = candidates[column]
+        if item is not None:
+            terms[item] = Terms(float(base[column]), float(correction[column]), rank, column >= first_injected)
+    slate = [candidates[column] for column in decision["chosen"]]
+    return Look(decision["user"], decision["cause"]["item"], slate, decision["uniform"], terms)
+
+
+def tell(before: Look, after: Look, titles: Mapping[str, str]) -> Story:
+    """The story of a user between two of his slates, `after` being the answer to what he did."""
+    came = [item for item in after.slate if item not in before.slate]
+    went = [item for item in before.slate if item not in after.slate]
+    item = after.item or ""
+    return Story(
+        user=after.user,
+        title=titles.get(item, item),
+        place=before.slate.index(item) + 1 if item in before.slate else None,
+        uniform=after.uniform,
+        came=[_change(one, after.slate.index(one) + 1, _came, before, after, titles) for one in came],
+        went=[_change(one, None, _went, before, after, titles) for one in went],
+    )
+
+
+def _change(item: str, position: int | None, why: Any, before: Look, after: Look, titles: Mapping[str, str]) -> Change:
+    terms = before.candidates.get(item), after.candidates.get(item)
+    return Change(titles.get(item, item), position, *terms, why(item, before, after))
+
+
+def _came(item: str, before: Look, after: Look) -> str:
+    earlier, now = before.candidates.get(item), after.candidates[item]
+    k = len(after.slate)
+    if after.uniform:
+        return "luck of the draw: this slate is one of the few drawn evenly from all candidates"
+    if now.injected:
+        return "luck of the draw: a guest drawn evenly from the whole catalogue"
+    if now.rank > k:
+        return "luck of the draw: its score alone would not have brought it in"
+    if earlier is None:
+        return "new among the candidates"
+    if earlier.rank <= k:
+        return "luck of the draw: its score was good enough before"
+    return _mover(earlier, now)
+
+
+def _went(item: str, before: Look, after: Look) -> str:
+    earlier, now = before.candidates[item], after.candidates.get(item)
+    k = len(before.slate)
+    if item == after.item:
+        return "he has had it"
+    if after.uniform:
+        return "luck of the draw: this slate is one of the few drawn evenly from all candidates"
+    if now is None:
+        return "no longer among the candidates"
+    if now.rank <= k:
+        return "luck of the draw: its score is still good enough"
+    if earlier.rank > k:
+        return "luck of the draw had brought it in"
+    return _mover(earlier, now)
+
+
+def _mover(earlier: Terms, now: Terms) -> str:
+    """Which term moved the score more: taste (base) or how often the item was shown of late (correction)."""
+    base, correction = now.base - earlier.base, now.correction - earlier.correction
+    if abs(correction) > abs(base):
+        return f"shown {'less' if correction > 0 else 'more'} often of late than its rivals"
+    return "closer to his taste now" if now.rank < earlier.rank else "others are closer to his taste now"
