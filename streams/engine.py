@@ -234,7 +234,8 @@ class Engine(ConsumerRebalanceListener):
                 self._fail(error)
                 return
             finally:
-                await pair.close()
+                async with owned.working:  # not to be cancelled half-way
+                    await pair.close()
 
     async def _pause_before_retry(self, owned: _Partition, seconds: float) -> None:
         owned.ready = False
