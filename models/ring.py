@@ -10,8 +10,9 @@ from models.config import EvolutionConfig, Float32, Int64
 class RingCache:
     """The last W keys and values of every layer, for a fixed number of users; one user of it at a time.
 
-    Memory is allocated and touched here, so that no page fault happens while events are served: 2·L·W·d
-    floats a row (50 KiB at d 64, two layers, window 50).
+    2·L·W·d floats a row (50 KiB at d 64, two layers, window 50). A row's memory is touched when its first user comes
+    (some 10 µs, once): touching all of it here stalled the first batch of every release for seconds, and held memory
+    for users who never come.
 
     Attributes:
         keys, values: [L, rows, W, d] float32; event number i of a user lies in slot i mod W.
@@ -24,10 +25,9 @@ class RingCache:
         if rows < 1:
             raise ValueError(f"RingCache.rows is {rows}, expected at least 1")
         shape = (config.layers, rows, config.window, config.dim)
-        # full, not zeros: zeros would leave the pages to be touched by the first events.
-        self.keys: Float32 = np.full(shape, 0, np.float32)
-        self.values: Float32 = np.full(shape, 0, np.float32)
-        self.times: Int64 = np.full((rows, config.window), 0, np.int64)
+        self.keys: Float32 = np.zeros(shape, np.float32)
+        self.values: Float32 = np.zeros(shape, np.float32)
+        self.times: Int64 = np.zeros((rows, config.window), np.int64)
         self.count: Int64 = np.full(rows, 0, np.int64)
         self.release_id = release_id
         self.scratch: Float32 = np.full((2, scratch_rows, config.window, config.dim), 0, np.float32)

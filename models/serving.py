@@ -81,7 +81,7 @@ class ServingModel:
         return out
 
     def new_cache(self, rows: int) -> RingCache:
-        """An empty cache for ``rows`` users, its memory touched."""
+        """An empty cache for ``rows`` users."""
         return RingCache(rows, self.config, self.release_id, scratch_rows=STEP_ROWS)
 
     def step(

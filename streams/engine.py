@@ -70,18 +70,12 @@ class _Partition:
 class Engine(ConsumerRebalanceListener):
     """Runs a handler over the events topic as one member of the consumer group `app_id`.
 
-    `on_commit(partition, records, effects)` is told of each committed batch (metrics).
+    `joined`: the group has given it its share, which may be none.
     """
 
-    def __init__(
-        self,
-        config: EngineConfig,
-        handler: Handler,
-        on_commit: Callable[[int, Sequence[Record], Effects], None] | None = None,
-    ) -> None:
+    def __init__(self, config: EngineConfig, handler: Handler) -> None:
         self._config = config
         self._handler = handler
-        self._on_commit = on_commit
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._consumer = AIOKafkaConsumer(
@@ -95,6 +89,7 @@ class Engine(ConsumerRebalanceListener):
             rebalance_timeout_ms=60_000,
             fetch_max_wait_ms=200,
         )
+        self.joined = False
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
 
@@ -140,6 +135,7 @@ class Engine(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         try:
+            self.joined = True
             for source in assigned:
                 self._consumer.pause(source)
                 owned = self._partitions[source] = _Partition(source)
@@ -316,8 +312,6 @@ class Engine(ConsumerRebalanceListener):
             else:
                 owned.states[key] = value
         owned.next_offset = next_offset
-        if self._on_commit is not None:
-            self._on_commit(owned.source.partition, records, effects)
 
     def _dead_letter(self, source: TopicPartition, letter: DeadLetter) -> OutputRecord:
         record = letter.record

@@ -60,6 +60,9 @@ class TransactionPair:
                 transactional_id=f"{self._config.app_id}-{self._source.topic}-{self._source.partition}-{turn}",
                 transaction_timeout_ms=self._config.transaction_timeout_ms,
                 request_timeout_ms=self._config.request_timeout_ms,
+                # A broker that is still checking the transaction turns a produce request away with "not enough
+                # replicas"; the default wait of 100 ms would then be most of an event's latency.
+                retry_backoff_ms=10,
                 max_batch_size=MAX_PRODUCED_BATCH_BYTES,
                 max_request_size=8 * 1024 * 1024,
             )

@@ -86,7 +86,7 @@ class Worker:
         running = [one for one in partitions.values() if one["status"] == "running"]
         return {
             "state": self._state,
-            "ready": self._state == "running" and len(running) == len(partitions),
+            "ready": self._state == "running" and self._engine.joined and len(running) == len(partitions),
             "partitions": partitions,
             "lag": sum(one["lag"] for one in partitions.values()),
             **self._pipeline.status(),

@@ -1,6 +1,6 @@
 """What the demo feeds the system with: items, a warm-up from the start of the stream, and live events for the rest.
 
-Knows the data set's columns and the contracts; nothing of when anything is sent.
+Knows the data set's columns and the contracts; nothing of Kafka or of when anything is sent.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaProducer
-
-from ops.datasets import Dataset
 from streams.contracts import Interaction, encode
+
+if TYPE_CHECKING:
+    from ops.datasets import Dataset
 
 WARM_UP_SHARE = 0.2
 
@@ -39,15 +40,3 @@ def stream(data: Dataset, live_events: int | None) -> Stream:
 def write_events(path: Path, events: Iterable[Interaction]) -> None:
     """Write events as JSON lines."""
     path.write_bytes(b"".join(encode(event) + b"\n" for event in events))
-
-
-async def send(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> None:
-    """Send (key, value) pairs and wait until the broker has them all."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
-    await producer.start()
-    try:
-        sent = [await producer.send(topic, key=key.encode(), value=value) for key, value in records]
-        for acknowledged in sent:
-            await acknowledged
-    finally:
-        await producer.stop()

@@ -1,20 +1,20 @@
-"""From a running system to a report: items, warm-up, training, the live events, and the account of them all.
+"""From a broker and an embedder to a report: items, warm-up, training, the live events, and the account of them all.
 
-Knows where the system is and which processes belong to the demo; it starts none but those that end by themselves.
+Workers and learner load while items are encoded, and wait for the release that training makes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ops.audit import Account, Audit
-from ops.datasets import Dataset
 from ops.demo import feed
 from ops.demo.children import Children
 from ops.demo.judge import Judge, topic_names
@@ -24,23 +24,29 @@ from ops.demo.tasks import beside
 from ops.demo.traffic import TrafficConfig, TrafficStatus, read_status
 from ops.errors import CliError
 from ops.reader import Reader
+from ops.sending import send_all
 from streams.contracts import encode
 from streams.names import Topics
+
+if TYPE_CHECKING:
+    from ops.datasets import Dataset
 
 _LOOK_EVERY_S = 0.25
 _LAG_EVERY_S = 1.0
 _CHECK_FOR_S = 20.0
+_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
 class System:
-    """What a replay needs to know. `group`: of the workers; `folder`: for the traffic's files."""
+    """What a replay needs to know. `group`: of the `workers`, which have these names; `folder`: for files."""
 
     address: str
     topics: Topics
     group: str
     folder: Path
     children: Children
+    workers: Sequence[str]
     progress: Progress
 
 
@@ -79,22 +85,34 @@ class Replay:
         return warm_up, traffic
 
     async def _send_items(self) -> None:
-        records = ((item.item, encode(item)) for item in self._data.items)
-        await feed.send(self._system.address, self._system.topics.items, records)
+        records = ((item.item.encode(), encode(item)) for item in self._data.items)
+        await send_all(self._system.address, self._system.topics.items, records)
 
     async def _send_warm_up(self) -> None:
         stage = self._system.progress.begin("warm-up", "sending")
-        records = ((event.user, encode(event)) for event in self._stream.warm_up)
-        await feed.send(self._system.address, self._system.topics.events, records)
+        records = ((event.user.encode(), encode(event)) for event in self._stream.warm_up)
+        await send_all(self._system.address, self._system.topics.events, records)
         self._system.progress.end(stage, f"{len(self._stream.warm_up):,} events sent")
 
     async def _wait_for_vectors(self, reader: Reader) -> None:
-        stage = self._system.progress.begin("titles and genres → vectors", "the encoder starts")
+        stage = self._system.progress.begin("titles and genres → vectors", "the encoder loads")
         topics, count = self._system.topics, len(self._data.items)
-        while (done := await _records(reader, topics.item_vectors, topics.items_dlq)) < count:
-            stage.says = f"{done:,} of {count:,}" if done else stage.says
+        done, others_started, patience = 0, False, _Patience("the embedder", self._system.folder)
+        while done < count:
             await asyncio.sleep(_LOOK_EVERY_S)
+            done = await _records(reader, topics.item_vectors, topics.items_dlq)
+            patience.see(done)
+            if done and not others_started:
+                others_started = True
+                self._start_others()
+            stage.say(f"{done:,} of {count:,}" if done else stage.says)
         self._system.progress.end(stage, f"{count:,}")
+
+    def _start_others(self) -> None:
+        """Workers and learner load beside the encoding, and are ready when the release is."""
+        for worker in self._system.workers:
+            self._system.children.start(worker, "ops.cli", "worker")
+        self._system.children.start("learner", "ops.cli", "learn")
 
     async def _train(self) -> None:
         stage = self._system.progress.begin("training", f"on {len(self._stream.warm_up):,} events")
@@ -104,10 +122,11 @@ class Replay:
 
     async def _wait_for_warm_up(self, judge: Judge) -> Account:
         stage = self._system.progress.begin("worker catches up", "loads the release")
-        events = len(self._stream.warm_up)
+        events, patience = len(self._stream.warm_up), _Patience("the worker", self._system.folder)
         while True:
             account = judge.audit.ledger.account()
             answered = account.events - len(account.lost)
+            patience.see(answered)
             if account.events == answered == events:
                 self._system.progress.end(stage, f"{events:,} events answered by {account.slates:,} slates")
                 return account
@@ -168,6 +187,21 @@ class Replay:
             stage.says = f"{left:,} records left to read"
             await asyncio.sleep(_LOOK_EVERY_S)
         self._system.progress.end(stage, "every event looked for")
+
+
+class _Patience:
+    """Ends a wait that leads nowhere: raises CliError when what it sees has not changed for two minutes."""
+
+    def __init__(self, who: str, logs: Path) -> None:
+        self._who, self._logs = who, logs
+        self._seen, self._since = -1, time.monotonic()
+
+    def see(self, progress: int) -> None:
+        now = time.monotonic()
+        if progress != self._seen:
+            self._seen, self._since = progress, now
+        elif now > self._since + _PATIENCE_S:
+            raise CliError(f"{self._who} has stood still for {_PATIENCE_S:.0f} s", f"Its log is in {self._logs}.")
 
 
 async def _records(reader: Reader, *names: str) -> int:

@@ -1,8 +1,7 @@
 """A demo from its start to its end: broker, topics, processes, replay; and the end of all that it started.
 
-What can be is started at once: the broker starts while the data set downloads, workers and learner load while items
-are encoded, and wait for the release that training makes. Knows the names of the commands of `driftline`, not what
-they do.
+The broker starts while the data set is fetched and read, the embedder while items and warm-up are sent; from there on
+it is `replay.py`. Knows the names of the commands of `driftline`, not what they do.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
-from ops.datasets import Dataset, movielens_100k
 from ops.demo.children import Children
 from ops.demo.replay import Replay, System
 from ops.demo.screen import Progress
@@ -31,6 +30,9 @@ from ops.kafka import KAFKA_VERSION, embedded, reachable
 from ops.settings import Settings, variable
 from streams.names import Topics
 from streams.topics import create
+
+if TYPE_CHECKING:
+    from ops.datasets import Dataset
 
 _A_RUN = re.compile(r"demo-\d{8}-\d{6}")
 
@@ -71,8 +73,9 @@ class Demo:
             loading = asyncio.create_task(self._load())
             address = await self._start_kafka()
             await self._create_topics(address)
-            children = self._start_processes(address)
-            system = System(address, self._topics, self._name, self.folder, children, self.progress)
+            children = self._begin_processes(address)
+            workers = [f"worker-{number}" for number in range(1, self._options.workers + 1)]
+            system = System(address, self._topics, self._name, self.folder, children, workers, self.progress)
             replay = Replay(system, await loading, self._options.events, self._options.rate)
             return {**await replay.run(), "conditions": self._conditions()}
 
@@ -104,12 +107,12 @@ class Demo:
     async def _load(self) -> Dataset:
         stage = self.progress.begin("MovieLens 100K")
         folder = self._data_dir / "datasets"
-        data = await asyncio.to_thread(movielens_100k, folder, stage.say)
+        data = await asyncio.to_thread(_movielens, folder, stage.say)
         self.progress.end(stage, f"{len(data.items):,} films, {len(data.interactions):,} ratings")
         return data
 
     async def _start_kafka(self) -> str:
-        stage = self.progress.begin("Kafka")
+        stage = self.progress.begin("broker")
         address = self._settings.bootstrap_servers
         if self._kafka is not None:
             self._started_kafka = not self._kafka.running
@@ -141,7 +144,8 @@ class Demo:
             finally:
                 await admin.close()
 
-    def _start_processes(self, address: str) -> Children:
+    def _begin_processes(self, address: str) -> Children:
+        """The embedder: the others have to wait for it anyway, and would only slow its start."""
         self.environment = {
             variable("bootstrap_servers"): address,
             variable("topic_prefix"): self._topics.prefix,
@@ -151,9 +155,6 @@ class Demo:
         }
         self._children = Children(self.folder, self.environment)
         self._children.start("embedder", "ops.cli", "embed")
-        self._children.start("learner", "ops.cli", "learn")
-        for number in range(1, self._options.workers + 1):
-            self._children.start(f"worker-{number}", "ops.cli", "worker")
         return self._children
 
     def _conditions(self) -> dict[str, Any]:
@@ -167,3 +168,9 @@ class Demo:
             "machine": platform.machine(),
             "python": platform.python_version(),
         }
+
+
+def _movielens(folder: Path, say: Callable[[str], None]) -> Dataset:
+    from ops.datasets import movielens_100k  # pandas takes a second to import: time for the broker to start
+
+    return movielens_100k(folder, say)

@@ -119,7 +119,8 @@ class PlainLines:
         due = final or time.monotonic() > self._last + _PLAIN_EVERY_S
         lines = list(self._lines(due))
         for line in lines:
-            self._console.print(f"[{time.time() - self._progress.begun:5.1f} s] {line}", markup=False, highlight=False)
+            elapsed = time.time() - self._progress.begun
+            self._console.print(f"[{elapsed:5.1f} s] {line}", markup=False, highlight=False, soft_wrap=True)
         if due and lines:
             self._last = time.monotonic()
 
@@ -189,15 +190,17 @@ def score_table(recent: Score, overall: Score) -> Table:
 
 
 def story_panel(story: Story) -> Panel:
-    """What he did, what came and went, why."""
-    where = f"number {story.place} of his slate" if story.place else "not in his slate"
+    """What was done, what came and went, why."""
+    where = f"number {story.place} of the slate" if story.place else "not in the slate"
+    others = f", after {story.others} more" if story.others else ""
     table = Table(box=None, show_header=False, padding=(0, 1))
     for sign, changes in (("+", story.came), ("−", story.went)):
         for change in changes[:_CHANGES_SHOWN]:
             table.add_row(sign, Text(change.title), Text(_terms(change)), Text(change.why, style="italic"))
         if len(changes) > _CHANGES_SHOWN:
             table.add_row(sign, Text(f"and {len(changes) - _CHANGES_SHOWN} more", style="dim"))
-    return Panel(Group(Text(f"User {story.user} rated {story.title} ({where})"), table), title="one user's story")
+    head = Text(f"User {story.user} rated {story.title} ({where}){others}")
+    return Panel(Group(head, table), title="one user's story")
 
 
 def figures_line(figures: Figures) -> str:

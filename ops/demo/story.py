@@ -1,4 +1,4 @@
-"""One user's story: what he just did, what came into his slate and what went out, and why.
+"""One user's story: what was just done, what came into the slate and what went out, and why.
 
 Told from two decisions, as plain JSON says them. The draw is random by design: where the score does not explain a
 change, the luck of the draw does, and is called that. Knows nothing of Kafka or of how a score is computed.
@@ -30,7 +30,8 @@ class Look:
     """A decision, as far as a story needs it."""
 
     user: str
-    item: str | None  # what he did it with
+    item: str | None  # what the user did last
+    covers: int  # how many events it answers
     slate: list[str]
     uniform: bool
     candidates: Mapping[str, Terms]
@@ -49,10 +50,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """`place`: position of the item in the slate that was up, from 1; None: he found it elsewhere."""
+    """`others`: further events that the slate answers; `place`: of the item in the slate before, from 1, or None."""
 
     user: str
     title: str
+    others: int
     place: int | None
     uniform: bool
     came: list[Change]
@@ -70,17 +72,19 @@ def look(decision: Mapping[str, Any]) -> Look:
         if item is not None:
             terms[item] = Terms(float(base[column]), float(correction[column]), rank, column >= first_injected)
     slate = [candidates[column] for column in decision["chosen"]]
-    return Look(decision["user"], decision["cause"]["item"], slate, decision["uniform"], terms)
+    covers = len(decision["covers"])
+    return Look(decision["user"], decision["cause"]["item"], covers, slate, decision["uniform"], terms)
 
 
 def tell(before: Look, after: Look, titles: Mapping[str, str]) -> Story:
-    """The story of a user between two of his slates, `after` being the answer to what he did."""
+    """The story of a user between two slates, `after` being the answer to what was done."""
     came = [item for item in after.slate if item not in before.slate]
     went = [item for item in before.slate if item not in after.slate]
     item = after.item or ""
     return Story(
         user=after.user,
         title=titles.get(item, item),
+        others=after.covers - 1,
         place=before.slate.index(item) + 1 if item in before.slate else None,
         uniform=after.uniform,
         came=[_change(one, after.slate.index(one) + 1, _came, before, after, titles) for one in came],
@@ -113,7 +117,7 @@ def _went(item: str, before: Look, after: Look) -> str:
     earlier, now = before.candidates[item], after.candidates.get(item)
     k = len(before.slate)
     if item == after.item:
-        return "he has had it"
+        return "just seen"
     if after.uniform:
         return "luck of the draw: this slate is one of the few drawn evenly from all candidates"
     if now is None:
@@ -130,4 +134,4 @@ def _mover(earlier: Terms, now: Terms) -> str:
     base, correction = now.base - earlier.base, now.correction - earlier.correction
     if abs(correction) > abs(base):
         return f"shown {'less' if correction > 0 else 'more'} often of late than its rivals"
-    return "closer to his taste now" if now.rank < earlier.rank else "others are closer to his taste now"
+    return "closer to the taste now" if now.rank < earlier.rank else "others are closer to the taste now"

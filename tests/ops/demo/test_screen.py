@@ -15,10 +15,11 @@ from ops.demo.story import Change, Story, Terms
 from ops.demo.traffic import Latency, TrafficStatus
 
 SCORE = Score(1000, dict.fromkeys(RANKERS, 0.125), dict.fromkeys(RANKERS, 0.0625))
-OLD = [Change(f"Old {n}", None, Terms(0.5, 0.25, n, False), None, "he has had it") for n in range(5)]
+OLD = [Change(f"Old {n}", None, Terms(0.5, 0.25, n, False), None, "just seen") for n in range(5)]
 STORY = Story(
     "405",
     "Fargo (1996)",
+    4,
     3,
     False,
     [Change("Heat (1995)", 2, None, Terms(1.25, -0.5, 4, False), "new among the candidates")],
@@ -57,7 +58,8 @@ def test_the_live_screen_shows_stages_then_figures() -> None:
     shown.print(live)
     for words in ("1,200 of 5,000", "5.2 / 12.5 ms", "7 events", "0.0123", "0.125 (0.062)", "321"):
         assert words in said(shown), words
-    for words in ("User 405", "Fargo (1996) (number 3 of his slate)", "base –→+1.25", "rank –→4", "and 2 more"):
+    head = "User 405 rated Fargo (1996) (number 3 of the slate), after 4 more"
+    for words in (head, "base –→+1.25", "rank –→4", "and 2 more"):
         assert words in said(shown), words
 
 

@@ -30,6 +30,7 @@ def decision(
     return {
         "user": "anna",
         "cause": {"item": did},
+        "covers": [7, 8],
         "candidates": candidates,
         "injected": injected,
         "uniform": uniform,
@@ -50,19 +51,19 @@ def reasons(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, st
 def test_taste_moves_one_in_and_one_out() -> None:
     after = decision({**BEFORE, "i4": (6.0, 0.0)}, ["i4", "i1"], did="i9")
     story = tell(look(decision(BEFORE, ["i1", "i2"])), look(after), TITLES)
-    assert (story.user, story.title, story.place) == ("anna", "Film 9", None)
+    assert (story.user, story.title, story.others, story.place) == ("anna", "Film 9", 1, None)
     (came,), (went,) = story.came, story.went
-    assert (came.title, came.position, came.why) == ("Film 4", 1, "closer to his taste now")
+    assert (came.title, came.position, came.why) == ("Film 4", 1, "closer to the taste now")
     assert came.before is not None and came.after is not None
     assert (came.before.base, came.before.rank, came.after.base, came.after.rank) == (2.0, 4, 6.0, 1)
-    assert (went.title, went.position, went.why) == ("Film 2", None, "others are closer to his taste now")
+    assert (went.title, went.position, went.why) == ("Film 2", None, "others are closer to the taste now")
 
 
-def test_what_he_took_from_the_slate_is_gone() -> None:
+def test_what_was_taken_from_the_slate_is_gone() -> None:
     scores = {item: terms for item, terms in BEFORE.items() if item != "i2"}
     after = decision(scores, ["i1", "i3"], did="i2")
     story = tell(look(decision(BEFORE, ["i1", "i2"])), look(after), TITLES)
-    assert (story.place, story.went[0].why) == (2, "he has had it")
+    assert (story.place, story.went[0].why) == (2, "just seen")
 
 
 def test_the_correction_is_named_when_it_moved_the_score() -> None:
