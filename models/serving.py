@@ -29,12 +29,14 @@ class ServingModel:
         config: shape of the evolution model.
         release_id: a ring cache is exact only for the release that made it.
         text_encoder: fingerprint of the encoder whose text vectors it reads.
+        text_dim: numbers in such a vector.
     """
 
     def __init__(self, release: Release) -> None:
         self.config: EvolutionConfig = release.config
         self.release_id: str = release.id
         self.text_encoder: str = release.text_encoder
+        self.text_dim: int = len(release.space.text_mean)
         self._space = release.space
         self._row_of = {item: row for row, item in enumerate(release.item_ids)}
         self._tower = _section(release.arrays, "tower.")

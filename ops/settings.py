@@ -73,8 +73,9 @@ class Settings(BaseSettings):
 
     events_actions: Annotated[tuple[_Action, ...], NoDecode] = _setting(
         ("view", "click", "like", "cart", "purchase", "rate", "share", "play"),
-        "actions an event may name",
+        "actions an event may name; states and releases know them by position, so add new ones at the end",
         min_length=1,
+        max_length=256,
     )
     events_oldest_time_ms: int = _setting(
         631_152_000_000, "earlier events are refused (1990: catches seconds sent for milliseconds)", "ms, epoch", ge=0
@@ -117,11 +118,16 @@ class Settings(BaseSettings):
         return value.expanduser() if value is not None else None
 
     @model_validator(mode="after")
-    def _slate_from_candidates(self) -> Settings:
+    def _fit_together(self) -> Settings:
         if self.policy_candidates < self.policy_slate_size:
             raise ValueError(
                 f"policy_candidates={self.policy_candidates} should be at least "
                 f"policy_slate_size={self.policy_slate_size}"
+            )
+        if self.worker_cached_users < self.engine_max_batch_records:
+            raise ValueError(
+                f"worker_cached_users={self.worker_cached_users} should be at least "
+                f"engine_max_batch_records={self.engine_max_batch_records}"
             )
         return self
 

@@ -9,7 +9,8 @@ batches. Knows the topics and how to build a world; knows nothing of users or ev
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,11 +18,15 @@ from typing import Any
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from models.serving import ServingModel
+from policy.frequency import StreamingFrequency
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
+from streams.estimators import unpack_frequency
 from streams.names import Topics
 from streams.restore import partitions_of
+from streams.validation import BadMessage, decode_item_vector
 from streams.world import Known, World
 
 log = structlog.get_logger(__name__)
@@ -29,74 +34,102 @@ log = structlog.get_logger(__name__)
 Load = Callable[[ReleasePointer], ServingModel]
 """Loads a release; raises OSError or ValueError when it is missing or damaged."""
 
-Change = Callable[[World | None], World | None]
-"""What a message does to the current world: change it in place, or replace it."""
+ItemChange = tuple[str, ItemVector | None]
 
-_vector_decoder = msgspec.json.Decoder(ItemVector)
+RETRY_S = 5.0
+"""A release that could not be taken (files not there yet, items of another encoder) is tried again after this."""
+
 _model_decoder = msgspec.json.Decoder(ModelMessage)
 
 
 class Shelf:
-    """What was told so far, and the changes that the worker has not picked up yet.
+    """What was told so far, and what of it the worker has not picked up yet: never more than one of a kind.
 
-    `tell_…` and `build` belong to the broadcast's thread, `world` to the worker's.
+    `tell_…` belong to the broadcast's thread, `world` to the worker's. What a worker is handed is checked
+    before, since an error there would look like the fault of the events in hand.
     """
 
     def __init__(self, load: Load) -> None:
         self._load = load
         self._items: dict[str, ItemVector] = {}
-        self._estimator: EstimatorSnapshot | None = None
-        self._changes: deque[Change] = deque()
-        self._world: World | None = None
+        self._estimates: tuple[EstimatorSnapshot, StreamingFrequency] | None = None
+        self._wanted: ReleasePointer | None = None
+        self._try_at = 0.0
         self.loaded: str | None = None
+        self._lock = threading.Lock()  # over what has not been picked up
+        self._next_world: World | None = None
+        self._next_items: dict[str, ItemVector | None] = {}
+        self._next_position: tuple[int, ...] = ()
+        self._next_estimates: tuple[EstimatorSnapshot, StreamingFrequency] | None = None
+        self._world: World | None = None
 
     def world(self) -> World:
         """Return the world as it is now: what was told since the last call is applied first."""
-        while self._changes:
-            self._world = self._changes.popleft()(self._world)
+        with self._lock:
+            world, items, position = self._next_world, self._next_items, self._next_position
+            estimates = self._next_estimates
+            self._next_world, self._next_items, self._next_estimates = None, {}, None
+        if world is not None:
+            self._world = world
         if self._world is None:
             raise RuntimeError("no release was published yet")
+        try:
+            if items:
+                self._world.apply(list(items.items()), position)
+            if estimates is not None:
+                self._world.estimate(*estimates)
+        except Exception:
+            log.exception("a change of the world was dropped", items=len(items))
         return self._world
 
-    def tell_items(self, changes: Sequence[tuple[str, ItemVector | None]], position: tuple[int, ...]) -> None:
+    def tell_items(self, changes: Sequence[ItemChange], position: tuple[int, ...]) -> None:
+        """Items came, changed or went."""
         for item, vector in changes:
             if vector is None:
                 self._items.pop(item, None)
             else:
                 self._items[item] = vector
-
-        def change(world: World | None) -> World | None:
-            if world is not None:
-                world.apply(changes, position)
-            return world
-
-        self._changes.append(change)
+        with self._lock:
+            self._next_items.update(changes)
+            self._next_position = position
 
     def tell_estimator(self, snapshot: EstimatorSnapshot) -> None:
-        self._estimator = snapshot
-
-        def change(world: World | None) -> World | None:
-            if world is not None:
-                world.estimate(snapshot)
-            return world
-
-        self._changes.append(change)
-
-    def tell_release(self, pointer: ReleasePointer, position: tuple[int, ...]) -> None:
-        """Load the release, build its world aside, and have the worker take it at the next batch."""
-        if pointer.release == self.loaded:
-            return
+        """The learner has published. A snapshot that cannot be unpacked is left out."""
         try:
-            model = self._load(pointer)
-        except (OSError, ValueError) as error:
-            log.error("release not loaded; the last good one stays", release=pointer.release, error=str(error))
+            estimates = (snapshot, unpack_frequency(snapshot.frequency))
+        except ValueError as error:
+            log.error("estimator not taken; the last good one stays", estimator=snapshot.estimator, error=str(error))
             return
-        world = World(model, pointer.created, Known(self._items, position))
-        if self._estimator is not None:
-            world.estimate(self._estimator)
-        self._changes.append(lambda _: world)
+        with self._lock:
+            self._estimates = self._next_estimates = estimates
+
+    def tell_release(self, pointer: ReleasePointer) -> None:
+        """Another release is the current one: `take_release` will load it."""
+        self._wanted, self._try_at = pointer, 0.0
+
+    def take_release(self, position: tuple[int, ...]) -> None:
+        """Load the wanted release, build its world aside, and have the worker take it at the next batch."""
+        pointer = self._wanted
+        if pointer is None or pointer.release == self.loaded or time.monotonic() < self._try_at:
+            return
+        self._try_at = time.monotonic() + RETRY_S
+        try:
+            world = World(self._load(pointer), pointer.created, Known(self._items, position))
+            if not len(world.index):
+                raise ValueError(
+                    f"none of the {len(self._items)} items on item_vectors can be read by it "
+                    f"(its encoder is {world.model.text_encoder}): is `driftline embed` running with that encoder?"
+                )
+        except (OSError, ValueError) as error:
+            kept = self.loaded or "none"
+            log.error("release not taken, trying again", release=pointer.release, serving=kept, error=str(error))
+            return
+        if self._estimates is not None:
+            world.estimate(*self._estimates)
+        with self._lock:
+            self._next_world, self._next_items, self._next_estimates = world, {}, None
         self.loaded = pointer.release
-        log.info("release loaded", release=pointer.release, items=len(world.catalogue))
+        log.info("release loaded", release=pointer.release, items=len(world.index))
 
 
 class Broadcast:
@@ -135,16 +168,13 @@ class Broadcast:
         vectors = await partitions_of(self._bootstrap_servers, self._topics.item_vectors)
         models = await partitions_of(self._bootstrap_servers, self._topics.models)
         self._position = {source.partition: 0 for source in vectors}
-        # The items first: a release met on the way would be built from half a catalogue and then patched.
-        consumer.assign(vectors)
-        await self._read_to_end(consumer, vectors)
-        positions = {source: await consumer.position(source) for source in vectors}
+        # Everything before the first release is taken: one met on the way would be built from half a catalogue,
+        # and perhaps be an old one.
         consumer.assign(vectors + models)
-        for source, position in positions.items():
-            consumer.seek(source, position)
-        await self._read_to_end(consumer, models)
+        await self._read_to_end(consumer, vectors + models)
         while True:
-            if self._shelf.loaded is not None and not self.ready.is_set():
+            await self._in_thread(self._take_release)
+            if self._shelf.loaded is not None:
                 self.ready.set()
             await self._read_some(consumer)
 
@@ -155,32 +185,53 @@ class Broadcast:
                 await self._read_some(consumer)
 
     async def _read_some(self, consumer: AIOKafkaConsumer) -> None:
-        batches = await consumer.getmany(timeout_ms=200, max_records=5_000)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._tell, batches)
+        try:
+            batches = await consumer.getmany(timeout_ms=200, max_records=5_000)
+        except KafkaError as error:
+            log.warning("items and models could not be read, retrying", error=repr(error))
+            await asyncio.sleep(0.5)
+            return
+        await self._in_thread(self._tell, batches)
+
+    async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _take_release(self) -> None:
+        self._shelf.take_release(self._positions())
+
+    def _positions(self) -> tuple[int, ...]:
+        return tuple(self._position[partition] for partition in sorted(self._position))
 
     def _tell(self, batches: dict[TopicPartition, list[Any]]) -> None:
-        """Tell the shelf what was read; in the broadcast's thread."""
-        changes: list[tuple[str, ItemVector | None]] = []
+        """Tell the shelf what was read; in the broadcast's thread. A record that is not as it should be is left out."""
+        changes: list[ItemChange] = []
         messages: list[ReleasePointer | EstimatorSnapshot] = []
         for source, records in batches.items():
             for record in records:
                 try:
                     if source.topic == self._topics.models:
-                        messages.append(_model_decoder.decode(record.value))
+                        messages.append(_model_decoder.decode(record.value or b""))
                     else:
-                        vector = None if record.value is None else _vector_decoder.decode(record.value)
-                        changes.append((record.key.decode(), vector))
                         self._position[source.partition] = record.offset + 1
-                except (msgspec.MsgspecError, TypeError, AttributeError, UnicodeDecodeError) as error:
-                    log.warning("unreadable record skipped", topic=source.topic, offset=record.offset, error=str(error))
-        position = tuple(self._position[partition] for partition in sorted(self._position))
+                        changes.append(_item_change(record))
+                except (msgspec.MsgspecError, BadMessage, UnicodeDecodeError) as error:
+                    log.warning("record left out", topic=source.topic, offset=record.offset, error=str(error))
         if changes:
-            self._shelf.tell_items(changes, position)
+            self._shelf.tell_items(changes, self._positions())
         for message in _latest_of_each(messages):
             if isinstance(message, ReleasePointer):
-                self._shelf.tell_release(message, position)
+                self._shelf.tell_release(message)
             else:
                 self._shelf.tell_estimator(message)
+
+
+def _item_change(record: Any) -> ItemChange:
+    if record.value is not None:
+        vector = decode_item_vector(record.key, record.value)
+        return vector.item, vector
+    if not record.key:
+        raise BadMessage("wrong_key", f"key is {record.key!r} and value is null; expected an item's id as key")
+    return record.key.decode(), None
 
 
 def _latest_of_each(

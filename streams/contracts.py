@@ -87,7 +87,7 @@ class ItemVector(Struct, frozen=True, gc=False):
     vector_f32: Annotated[bytes, Meta(description="base64 of little-endian float32[encoder dimension]")]
     title: str
     categories: list[str] = []
-    year: int | None = None
+    year: Annotated[int, Meta(ge=0, le=9999)] | None = None
 
 
 class Cause(Struct, frozen=True, gc=False):

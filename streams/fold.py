@@ -49,6 +49,7 @@ class Touched:
     cause: Cause | None = None
     time: int = 0
     arrived: int = 0
+    watermark: int = 0
     changed: bool = False
 
 
@@ -111,7 +112,7 @@ class Folder:
         """See to it that the user's oldest open window is waited for."""
         if state.slates and key not in self._waiting:
             self._waiting.add(key)
-            deadline = min(slate.time for slate in state.slates) + self._limits.outcome_window_ms
+            deadline = min(slate.opened for slate in state.slates) + self._limits.outcome_window_ms
             heapq.heappush(self._deadlines, (deadline, key))
 
     def _put_back(self, states: Mapping[bytes, bytes]) -> None:
@@ -137,7 +138,7 @@ class Folder:
     def _close(self, folded: Folded, touched: Touched) -> None:
         for slate in touched.state.close_due(folded.watermark, self._limits):
             touched.changed = True
-            closed = slate.time + self._limits.outcome_window_ms
+            closed = slate.opened + self._limits.outcome_window_ms
             folded.outcomes.append(_outcome(touched.user, slate, closed, "window"))
 
     def _fold_one(self, folded: Folded, event: Event, record: Record, states: Mapping[bytes, bytes]) -> None:
@@ -154,6 +155,7 @@ class Folder:
         touched.changed = True
         touched.covers.append(record.offset)
         touched.time, touched.arrived = event.time, record.timestamp
+        touched.watermark = folded.watermark
         if isinstance(event, Interaction):
             self._interact(touched, event)
         elif isinstance(event, Impression):
@@ -188,6 +190,7 @@ class Folder:
         external = OpenSlate(
             f"{self._partition}-{offset}",
             event.time,
+            folded.watermark,
             event.items,
             external=True,
             shown=True,

@@ -131,6 +131,7 @@ class Messages:
         return OpenSlate(
             row.slate,
             row.touched.time,
+            row.touched.watermark,
             row.items,
             conditional=row.conditional,
             propensity=row.propensity,

@@ -102,7 +102,7 @@ class Pipeline:
             started = self.timings.clock()
             self._publish(effects, slates, world, folder, folded)
             started = self.timings.add("publish", started)
-        self._close(effects, folded, states)
+        self._close(partition, effects, folded, states)
         self.timings.add("encode", started)
         self.timings.batches += 1
         return effects
@@ -116,7 +116,7 @@ class Pipeline:
             "items": len(world.index) if world else 0,
             "catalogue": list(world.position) if world else [],
             "batches": self.timings.batches,
-            "stage_seconds": {stage: round(seconds, 6) for stage, seconds in self.timings.seconds.items()},
+            "stage_seconds": {stage: round(seconds, 6) for stage, seconds in dict(self.timings.seconds).items()},
             "cache": {"hits": users.hits, "rebuilds": users.rebuilds} if users else {},
         }
 
@@ -125,7 +125,9 @@ class Pipeline:
     def _latest_world(self) -> tuple[World, UserCache]:
         world = self._current()
         if self._users is None or world is not self._world:
-            self._world, self._users = world, UserCache(world, self._config.cached_users)
+            limits = self._config.limits
+            self._users = None  # first, so that two caches need never fit into memory
+            self._world, self._users = world, UserCache(world, self._config.cached_users, limits.events + limits.seen)
         return world, self._users
 
     def _slates(self, partition: int, world: World, cache: UserCache, answered: list[Touched]) -> Slates:
@@ -176,13 +178,15 @@ class Pipeline:
         effects.outputs[self._config.topics.recommendations] = recommendations
         effects.outputs[self._config.topics.decisions] = decisions
 
-    def _close(self, effects: Effects, folded: Folded, states: Mapping[bytes, bytes]) -> None:
+    def _close(self, partition: int, effects: Effects, folded: Folded, states: Mapping[bytes, bytes]) -> None:
         """Write outcomes, tombstones of erased users, and the new states."""
         topics = self._config.topics
         for key, touched in folded.users.items():
             if touched.erased:
                 headers = [(COVERS, json.dumps(touched.erased).encode())]
                 effects.outputs.setdefault(topics.recommendations, []).insert(0, (key, None, headers))
+                if self._users is not None:
+                    self._users.forget(partition, key)
             if touched.erased and not touched.covers:
                 effects.states[key] = None
             elif touched.changed:

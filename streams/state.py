@@ -42,10 +42,15 @@ class StateLimits:
 
 
 class OpenSlate(Struct, array_like=True):
-    """A published slate whose outcome is still open. Columns run parallel to `items`."""
+    """A published slate whose outcome is still open. Columns run parallel to `items`.
+
+    `opened`: how far event time had come in its partition, at least `time`. The window counts from there, so that
+    the slates of a user whose clock is slow do not close the moment they are made.
+    """
 
     slate: str
     time: int
+    opened: int
     items: list[str]
     external: bool = False
     shown: bool = False
@@ -93,7 +98,7 @@ class UserState(Struct, array_like=True):
         if overflow > 0:
             dropped = self.ring[:8]
             if _find(self.seen, dropped) < 0:
-                self.seen = (self.seen + dropped)[-8 * limits.seen :]
+                self.seen = _last(self.seen + dropped, limits.seen)
             self.ring = self.ring[overflow:] + entry
         else:
             self.ring += entry
@@ -105,7 +110,7 @@ class UserState(Struct, array_like=True):
         digest = id_hash(event_id)
         if _find(self.ids, digest) >= 0:
             return False
-        self.ids = (self.ids + digest)[-8 * limits.event_ids :]
+        self.ids = _last(self.ids + digest, limits.event_ids)
         return True
 
     def credit(self, item: str, weight: float, slate: str | None) -> None:
@@ -116,17 +121,19 @@ class UserState(Struct, array_like=True):
                 return
 
     def open(self, slate: OpenSlate, limits: StateLimits) -> list[OpenSlate]:
-        """Add a slate and return those that had to make room for it."""
+        """Add a slate and return those that had to make room for it: unconfirmed ones first, then the oldest."""
         self.slates.append(slate)
-        surplus = len(self.slates) - limits.open_slates
-        evicted, self.slates = self.slates[: max(0, surplus)], self.slates[max(0, surplus) :]
+        evicted = []
+        while len(self.slates) > limits.open_slates:
+            unconfirmed = [at for at, one in enumerate(self.slates[:-1]) if not one.shown]
+            evicted.append(self.slates.pop(unconfirmed[0] if unconfirmed else 0))
         return evicted
 
     def close_due(self, now: int, limits: StateLimits) -> list[OpenSlate]:
         """Remove and return the slates whose window has closed at event time `now`."""
-        due = [slate for slate in self.slates if slate.time + limits.outcome_window_ms <= now]
+        due = [slate for slate in self.slates if slate.opened + limits.outcome_window_ms <= now]
         if due:
-            self.slates = [slate for slate in self.slates if slate.time + limits.outcome_window_ms > now]
+            self.slates = [slate for slate in self.slates if slate.opened + limits.outcome_window_ms > now]
         return due
 
 
@@ -173,6 +180,11 @@ def _check_version(version: int) -> None:
         raise UnknownStateVersion(
             f"state has schema version {version}, this driftline knows up to {SCHEMA_VERSION}: upgrade the worker"
         )
+
+
+def _last(hashes: bytes, count: int) -> bytes:
+    """Return the last `count` of a row of 8-byte hashes; none for 0."""
+    return hashes[max(0, len(hashes) - 8 * count) :]
 
 
 def _find(hashes: bytes, digest: bytes) -> int:

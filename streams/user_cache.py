@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.fold import Touched
+from streams.state import UserState
 from streams.world import World
 
 Key = tuple[int, bytes]
@@ -22,16 +23,20 @@ Key = tuple[int, bytes]
 
 
 class UserCache:
-    """Derived data of the most recently active users under one world."""
+    """Derived data of the most recently active users under one world.
 
-    def __init__(self, world: World, rows: int) -> None:
+    `remembered`: as long as a user has had no more events than this, his state has forgotten none of them.
+    """
+
+    def __init__(self, world: World, rows: int, remembered: int) -> None:
         self._world = world
+        self._remembered = remembered
         self._ring = world.model.new_cache(rows)
         self._hidden = np.zeros((rows, world.model.dim), np.float32)
         self._row: OrderedDict[Key, int] = OrderedDict()
         self._free = list(range(rows - 1, -1, -1))
         self._stamp: list[tuple[int, int] | None] = [None] * rows
-        self._made = [(0, 0)] * rows  # (epoch, catalogue version or -1 when no item was unknown)
+        self._made = [(0, 0)] * rows  # (epoch, items in the catalogue, or -1 when none was unknown)
         self._seen: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * rows
         self._seen_count = [0] * rows
         self.hits = 0
@@ -39,6 +44,8 @@ class UserCache:
 
     def evolve(self, partition: int, users: Sequence[Touched]) -> tuple[NDArray[np.float32], list[NDArray[np.int64]]]:
         """Return the vectors, float32 [U, d+1], and seen slots (U arrays of int64) of users after their new events."""
+        if len(users) > len(self._stamp):
+            raise ValueError(f"{len(users)} users in a batch, caches for {len(self._stamp)}: raise worker_cached_users")
         rows = [self._row_for((partition, touched.user.encode())) for touched in users]
         steps: list[tuple[int, Touched]] = []
         rebuilds: list[tuple[int, Touched]] = []
@@ -63,6 +70,8 @@ class UserCache:
             self._stamp[row] = (touched.state.events, touched.state.offset)
             if not touched.state.events:
                 vectors[at] = self._world.model.start_vector
+            elif touched.state.events > self._remembered:
+                self._see(row, touched.state)  # the state forgets by now, and what it forgot must not be told from here
         return vectors, [self._seen[row][: self._seen_count[row]] for row in rows]
 
     def drop(self, partition: int) -> None:
@@ -70,13 +79,22 @@ class UserCache:
         for key in [key for key in self._row if key[0] == partition]:
             self._free.append(self._row.pop(key))
 
+    def forget(self, partition: int, user: bytes) -> None:
+        """Drop what was derived from a user's state."""
+        row = self._row.pop((partition, user), None)
+        if row is not None:
+            self._free.append(row)
+            self._ring.clear(np.array([row]))
+            self._hidden[row] = 0
+            self._seen_count[row] = 0
+
     def _is_true(self, row: int, touched: Touched) -> bool:
-        epoch, version = self._made[row]
+        epoch, known = self._made[row]
         return (
             self._stamp[row] is not None
             and self._stamp[row] == touched.stamp
             and epoch == self._world.epoch
-            and version in (-1, self._world.catalogue.version)
+            and known in (-1, len(self._world.catalogue))
         )
 
     def _row_for(self, key: Key) -> int:
@@ -120,24 +138,32 @@ class UserCache:
             [history["action"] for history in histories],
             [history["weight"] for history in histories],
         )
-        for (row, touched), recent in zip(users, slots, strict=True):
-            older = world.catalogue.slots_of_hashes(touched.state.seen_before())
-            seen = np.concatenate([older, recent])
-            unknown = bool((seen < 0).any())
-            self._made[row] = (world.epoch, world.catalogue.version if unknown else -1)
-            self._seen[row] = seen[seen >= 0]
-            self._seen_count[row] = len(self._seen[row])
+        for row, touched in users:
+            unknown = self._see(row, touched.state)
+            self._made[row] = (world.epoch, len(world.catalogue) if unknown else -1)
+
+    def _see(self, row: int, state: UserState) -> bool:
+        """Take over what the state says was seen; return whether the catalogue does not know some of it."""
+        hashes = np.unique(np.concatenate([state.seen_before(), state.history()["item"]]))
+        slots = self._world.catalogue.slots_of_hashes(hashes)
+        self._seen[row] = slots[slots >= 0]
+        self._seen_count[row] = len(self._seen[row])
+        return len(self._seen[row]) < len(slots)
 
     def _inputs(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Input vectors by slot; zeros for an item that the catalogue does not know."""
-        inputs: NDArray[np.float32] = np.where((slots >= 0)[:, None], self._world.inputs[slots], np.float32(0))
+        inputs = np.zeros((len(slots), self._world.model.dim), np.float32)
+        known = slots >= 0
+        inputs[known] = self._world.inputs[slots[known]]
         return inputs
 
     def _saw(self, row: int, slot: int) -> None:
         if slot < 0:
-            self._made[row] = (self._made[row][0], self._world.catalogue.version)
+            self._made[row] = (self._made[row][0], len(self._world.catalogue))
             return
         count = self._seen_count[row]
+        if (self._seen[row][:count] == slot).any():
+            return
         if count == len(self._seen[row]):
             self._seen[row] = np.concatenate([self._seen[row], np.empty(max(16, count), np.int64)])
         self._seen[row][count] = slot

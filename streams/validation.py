@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
-from streams.contracts import MAX_ID_BYTES, Event, Impression, Interaction, Item
+from streams.contracts import MAX_ID_BYTES, Event, Impression, Interaction, Item, ItemVector
 
 
 class BadMessage(ValueError):
@@ -40,6 +41,10 @@ KINDS = ("interaction", "impression", "request", "erase")
 
 _event_decoder = msgspec.json.Decoder(Event)
 _item_decoder = msgspec.json.Decoder(Item)
+_vector_decoder = msgspec.json.Decoder(ItemVector)
+
+MAX_VECTOR_NUMBER = 1e6
+"""Encoders give numbers of about 1; far larger ones would overflow on their way to a score."""
 
 
 def decode_event(key: bytes | None, value: bytes | None, arrived: int, rules: EventRules) -> Event:
@@ -91,6 +96,24 @@ def decode_item(key: bytes | None, value: bytes) -> Item:
     if key is None or key != item.item.encode():
         raise BadMessage("wrong_key", f"key is {_show(key)}; expected the item's id, {_show(item.item)}")
     return item
+
+
+def decode_item_vector(key: bytes | None, value: bytes) -> ItemVector:
+    """Return the item vector in `value`, or raise `BadMessage`. The key must be the item's id."""
+    vector: ItemVector = _decode(_vector_decoder, value)
+    _check_id("item", vector.item)
+    if key is None or key != vector.item.encode():
+        raise BadMessage("wrong_key", f"key is {_show(key)}; expected the item's id, {_show(vector.item)}")
+    if len(vector.vector_f32) % 4 or not vector.vector_f32:
+        raise BadMessage("schema", f"vector_f32 has {len(vector.vector_f32)} bytes; expected 4 for each number")
+    numbers = np.frombuffer(vector.vector_f32, "<f4")
+    if not (np.abs(numbers) <= MAX_VECTOR_NUMBER).all():
+        raise BadMessage(
+            "schema",
+            f"vector_f32 holds {numbers[~(np.abs(numbers) <= MAX_VECTOR_NUMBER)][0]}; "
+            f"expected numbers within ±{MAX_VECTOR_NUMBER:g}",
+        )
+    return vector
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], value: bytes) -> Any:

@@ -22,7 +22,6 @@ from models.serving import ServingModel
 from policy.frequency import StreamingFrequency
 from policy.injection import Pool
 from streams.contracts import EstimatorSnapshot, ItemVector
-from streams.estimators import unpack_frequency
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +81,8 @@ class World:
         slots = self.catalogue.upsert(ids, [None] * len(ids))
         self._grow(len(self.catalogue))
         known = before >= 0
-        if known.any() and not np.array_equal(self.inputs[slots[known]], vectors.input[known]):
+        # Rounding depends on how many items are projected together: the same text again is no change.
+        if known.any() and not np.allclose(self.inputs[slots[known]], vectors.input[known], atol=1e-5):
             self.epoch += 1
         self.inputs[slots] = vectors.input
         self.log_popularity[slots] = self._popularity(self.catalogue.hashes[slots])
@@ -91,7 +91,8 @@ class World:
 
     def _readable(self, items: Iterable[ItemVector]) -> list[ItemVector]:
         listed = list(items)
-        readable = [item for item in listed if item.encoder == self.model.text_encoder]
+        encoder, size = self.model.text_encoder, 4 * self.model.text_dim
+        readable = [item for item in listed if item.encoder == encoder and len(item.vector_f32) == size]
         if len(readable) < len(listed):
             log.warning(
                 "items left out: their vectors were made by another encoder than the release reads; "
@@ -108,10 +109,10 @@ class World:
             self.index.delete(self.catalogue.delete(ids))
             self._pool = None
 
-    def estimate(self, snapshot: EstimatorSnapshot) -> None:
-        """Use these estimators from now on."""
+    def estimate(self, snapshot: EstimatorSnapshot, frequency: StreamingFrequency) -> None:
+        """Use these estimators from now on; `frequency` is the snapshot's, unpacked."""
         self.estimator = snapshot
-        self._frequency = unpack_frequency(snapshot.frequency)
+        self._frequency = frequency
         self.log_popularity[: len(self.catalogue)] = self._popularity(self.catalogue.hashes)
 
     def _popularity(self, hashes: NDArray[np.uint64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -355,3 +356,77 @@ def test_a_repeated_event_id_is_dead_lettered_and_changes_nothing() -> None:
     effects = bench.send(view(1, "anna", 1, id="e1"))
     assert [letter.reason for letter in effects.dead] == ["duplicate_id"]
     assert bench.states == before
+
+
+def test_with_no_item_on_the_shelf_a_slate_is_empty_and_the_event_is_folded() -> None:
+    bench = Bench()
+    bench.world.apply([(f"i{number}", None) for number in range(40)], (80,))
+    bench.send(view(0, "anna", 90), view(1, "anna", 1))
+    assert bench.slates[-1].items == []
+    assert decode_user(bench.states[b"anna"]).events == 2
+
+
+def test_a_user_whose_clock_is_slow_has_his_window_too() -> None:
+    bench = Bench()
+    bench.send(view(0, "bert", 2, 500))
+    bench.send(view(1, "anna", 1, 0))
+    picked = int(bench.slates[-1].items[0][1:])
+    bench.send(view(2, "anna", picked, 10))
+    bench.send(view(3, "bert", 3, 561))
+    closed = {o.slate: o for o in bench.outcomes}
+    assert closed["0-1"].rewards[0] == 1.0
+    assert closed["0-1"].closed == START + 500_000 + 60_000
+
+
+def test_what_was_seen_is_what_the_state_says_however_warm_the_cache() -> None:
+    warm, cold = Bench(candidates=30), Bench(candidates=30)
+    for bench in (warm, cold):
+        bench.pipeline = limited(bench)
+    for n in range(60):
+        event = view(n, "anna", (7 * n) % 40 if n < 40 else n % 3, n)
+        warm.send(event)
+        cold.pipeline = limited(cold)
+        cold.send(event)
+        assert warm.decisions[-1].candidates == cold.decisions[-1].candidates
+
+
+def limited(bench: Bench) -> Pipeline:
+    """A pipeline whose states forget early."""
+    config = small.config(candidates=30)
+    limits = replace(config.limits, seen=8)
+    pipeline = Pipeline(replace(config, limits=limits), lambda: bench.world, clock=lambda: START + 10**6)
+    pipeline.assigned(0, bench.states)
+    return pipeline
+
+
+def test_confirmed_slates_outlast_unconfirmed_ones() -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1))
+    shown = bench.slates[0].items
+    bench.send(record(1, Impression("anna", START + 1000, shown, slate="0-0")))
+    for n in range(2, 5):
+        bench.send(record(n, Request("anna", START + n * 1000)))
+    bench.send(view(5, "anna", int(shown[1][1:]), 10, slate="0-0"))
+    assert "0-0" not in {o.slate for o in bench.outcomes}
+    bench.send(view(6, "bert", 1, 200))
+    assert {o.slate: o.rewards for o in bench.outcomes}["0-0"] == [0, 1.0, 0, 0, 0]
+
+
+def test_the_same_item_again_rebuilds_nobody_and_a_changed_one_everybody() -> None:
+    bench = Bench()
+    for n in range(6):
+        bench.send(view(n, "anna", n, n))
+    rebuilt = bench.pipeline.status()["cache"]["rebuilds"]
+    bench.world.apply([("i3", small.item_vector(3)), ("i4", small.item_vector(4))], (42,))
+    bench.send(view(6, "anna", 7, 7))
+    assert bench.pipeline.status()["cache"]["rebuilds"] == rebuilt
+    bench.world.apply([("i3", msgspec.structs.replace(small.item_vector(9), item="i3"))], (43,))
+    bench.send(view(7, "anna", 8, 8))
+    assert bench.pipeline.status()["cache"]["rebuilds"] == rebuilt + 1
+
+
+def test_more_users_than_caches_is_an_error_and_no_mix_up() -> None:
+    bench = Bench()
+    crowd = [view(n, f"u{n}", 1) for n in range(65)]
+    with pytest.raises(ValueError, match="worker_cached_users"):
+        bench.send(*crowd)

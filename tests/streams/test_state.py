@@ -81,7 +81,7 @@ def test_a_hash_is_found_only_where_one_begins() -> None:
 
 
 def slate(name: str, time: int, *items: str) -> OpenSlate:
-    return OpenSlate(name, time, list(items))
+    return OpenSlate(name, time, time, list(items))
 
 
 def test_an_interaction_goes_to_the_newest_slate_that_holds_the_item_or_to_the_named_one() -> None:
@@ -130,3 +130,12 @@ def test_history_can_be_read_by_numpy_without_a_copy() -> None:
     history = filled(*"abcd").history()
     assert history.dtype.itemsize == 21
     assert not history.flags.owndata
+
+
+def test_a_limit_of_none_remembers_nothing() -> None:
+    limits = StateLimits(events=2, seen=0, event_ids=0)
+    state = UserState()
+    for time, item in enumerate("abcde"):
+        state.push(id_hash(item), time, 1.0, 0, limits)
+        state.remember_id(item, limits)
+    assert (state.seen, state.ids) == (b"", b"")
