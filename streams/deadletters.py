@@ -1,5 +1,7 @@
 """What a dead letter says about itself: the record as it came, plus headers that tell why and from where.
 
+Only a record too large for the topic of dead letters is cut, and says so (`fit`).
+
 Knows nothing of Kafka clients, nor of who reads dead letters; it only makes headers.
 """
 
@@ -15,7 +17,11 @@ SOURCE_PARTITION = "driftline-source-partition"
 SOURCE_OFFSET = "driftline-source-offset"
 SOURCE_TIME = "driftline-source-time"
 
+TRUNCATED = "driftline-truncated"
+
 MAX_MESSAGE = 1000
+MAX_BYTES = 3_670_016
+"""Of key, value and headers together: 3.5 MiB, where the topics of dead letters take 4."""
 
 
 def dead_letter_headers(
@@ -43,3 +49,28 @@ def dead_letter_headers(
     }
     kept = [(name, value) for name, value in headers if not name.startswith(PREFIX)]
     return kept + [(name, text.encode(errors="replace")) for name, text in error.items()]
+
+
+def fit(
+    key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
+) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]:
+    """Return a dead letter (key, value, headers) that its topic takes: unchanged up to `MAX_BYTES` in all.
+
+    A larger one loses the end of its value and, where that is not enough, the record's own headers and the
+    end of its key. `driftline-truncated` then holds the bytes of all three before; the original is found by
+    the source headers.
+    """
+    size = _size(key, value, headers)
+    if size <= MAX_BYTES:
+        return key, value, headers
+    if _size(key, None, headers) > MAX_BYTES // 2:
+        headers = [(name, text) for name, text in headers if name.startswith(PREFIX)]
+        key = None if key is None else key[: MAX_BYTES // 2]
+    headers = [*headers, (TRUNCATED, str(size).encode())]
+    room = MAX_BYTES - _size(key, None, headers)
+    return key, None if value is None else value[:room], headers
+
+
+def _size(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> int:
+    # A null header is legal in Kafka, though the client library does not say so.
+    return len(key or b"") + len(value or b"") + sum(len(name.encode()) + len(text or b"") for name, text in headers)

@@ -105,11 +105,22 @@ def host(app: faust.App, make: Callable[[], Job]) -> None:
 
 
 async def run(app: faust.App) -> None:
-    """Serve until SIGTERM, SIGINT or `app.stop()`; raises what stopped it when it did not stop by itself."""
+    """Serve until SIGTERM, SIGINT or `app.stop()`; raises what stopped it when it did not stop by itself.
+
+    A second signal ends the process at once, whatever is in hand.
+    """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def stop() -> None:
+        stopping.set()
+        for number in signals:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in signals:
+        loop.add_signal_handler(number, stop)
     ended = asyncio.create_task(_serve(app))
     await asyncio.wait({ended, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     await app.stop()

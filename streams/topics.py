@@ -69,8 +69,9 @@ class TopicSpec:
 
 
 # Kafka checks max.message.bytes against a whole batch, and a transaction writes one batch per topic: 256 users'
-# states of 3 KB or decisions of 8 KB pass 1 MiB easily. A dead letter holds an original of up to 1 MiB plus
-# headers that say what was wrong with it. Writers need `max_request_size` as large.
+# states of 3 KB or decisions of 8 KB pass 1 MiB easily. A dead letter holds an original of up to 1 MiB (or what
+# that was before compression, cut to what fits: streams/deadletters.py) plus headers that say what was wrong with
+# it. Writers need `max_request_size` as large.
 SPECS: tuple[TopicSpec, ...] = (
     TopicSpec("events", "what users did, saw, asked for; key user", "delete", retention_ms=7 * _DAY_MS),
     # The embedder's parallelism; a vector is written to the partition of its item.
@@ -84,7 +85,13 @@ SPECS: tuple[TopicSpec, ...] = (
         retention_ms=7 * _DAY_MS,
         max_message_bytes=8 * _MIB,
     ),
-    TopicSpec("outcomes", "slates joined with what happened to them; key user", "delete", retention_ms=30 * _DAY_MS),
+    TopicSpec(
+        "outcomes",
+        "slates joined with what happened to them; key user",
+        "delete",
+        retention_ms=30 * _DAY_MS,
+        max_message_bytes=8 * _MIB,
+    ),
     TopicSpec("state", "user states, the engine's own; key user", "compact", max_message_bytes=8 * _MIB),
     TopicSpec(
         "models",

@@ -17,13 +17,23 @@ from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
+from aiokafka.errors import (
+    IllegalOperation,
+    InvalidProducerEpoch,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+)
 
 from streams.job import OutputRecord
 
 log = structlog.get_logger(__name__)
 
 MAX_PRODUCED_BATCH_BYTES = 512 * 1024
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+CLOSE_SECONDS = 5.0
 
 
 class NotCommitted(Exception):
@@ -32,6 +42,10 @@ class NotCommitted(Exception):
 
 class Fenced(NotCommitted):
     """Another worker owns the partition now: give it up."""
+
+
+class TooLarge(NotCommitted):
+    """A record is larger than its topic takes: the same outputs will never commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +78,7 @@ class TransactionPair:
                 # replicas"; the default wait of 100 ms would then be most of an event's latency.
                 retry_backoff_ms=10,
                 max_batch_size=MAX_PRODUCED_BATCH_BYTES,
-                max_request_size=8 * 1024 * 1024,
+                max_request_size=MAX_RECORD_BYTES,
             )
             self._producers.append(producer)
             try:
@@ -73,31 +87,32 @@ class TransactionPair:
                 raise NotCommitted(f"could not open transactions for {self._source}: {error}") from error
 
     async def close(self) -> None:
-        """Stop both producers; an open transaction is left for the next owner's fence to abort."""
-        for producer in self._producers:
-            try:
-                await producer.stop()
-            except (KafkaError, OSError, TimeoutError):
-                await producer.client.close()  # a fenced producer's stop raises before it closes its connections
+        """Stop both producers, within seconds; an open transaction is left for the next owner's fence to abort."""
+        await asyncio.gather(*(_close(producer) for producer in self._producers))
         self._producers.clear()
 
     async def commit(self, outputs: Mapping[str, Iterable[OutputRecord]], group: str, next_offset: int) -> None:
         """Write `outputs` (topic → records, to the source's partition number) and the input offset as one.
 
-        Raises `Fenced` when another owner has taken over, `NotCommitted` for every other failure: after
-        either, this pair must be closed and the state restored, since the commit may or may not have
-        reached the broker.
+        Raises `Fenced` when another owner has taken over, `TooLarge` when a topic refuses the size of a record,
+        `NotCommitted` for every other failure, among them that it took 5 s longer than the transaction may
+        last. After any of them this pair must be closed and the state restored: the commit may or may not have
+        reached the broker, and a refused record leaves a gap in its producer's sequence numbers.
         """
         producer = self._producers[self._turn]
         self._turn = 1 - self._turn
         try:
-            await producer.begin_transaction()
-            pending = []
-            for topic, records in outputs.items():
-                pending += await self._send(producer, topic, records)
-            await producer.send_offsets_to_transaction({self._source: next_offset}, group)
-            await asyncio.gather(*pending)
-            await producer.commit_transaction()
+            async with asyncio.timeout(self._config.transaction_timeout_ms / 1000 + 5):  # the library has no limit
+                await producer.begin_transaction()
+                pending = []
+                for topic, records in outputs.items():
+                    pending += await self._send(producer, topic, records)
+                await producer.send_offsets_to_transaction({self._source: next_offset}, group)
+                await asyncio.gather(*pending)
+                await producer.commit_transaction()
+        except (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError) as error:
+            await _abort(producer)
+            raise TooLarge(f"an output of {self._source} is too large for its topic: {error!r}") from error
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._source} belongs to another worker now: {error}") from error
         except (KafkaError, IllegalOperation, OSError, TimeoutError) as error:
@@ -110,6 +125,9 @@ class TransactionPair:
         pending = []
         batch = producer.create_batch()
         for key, value, headers in records:
+            if len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
+                # Not left to the broker: beyond some size it hangs up instead of answering.
+                raise RecordTooLargeError(f"a record for {topic} is larger than {MAX_RECORD_BYTES} bytes")
             if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
                 pending.append(await producer.send_batch(batch, topic, partition=self._source.partition))
                 batch = producer.create_batch()
@@ -123,3 +141,17 @@ async def _abort(producer: AIOKafkaProducer) -> None:
     """Abort when it still can be; the next owner's fence aborts it otherwise."""
     with contextlib.suppress(KafkaError, IllegalOperation, OSError, TimeoutError, AssertionError):
         await asyncio.wait_for(producer.abort_transaction(), timeout=5)
+
+
+async def _close(producer: AIOKafkaProducer) -> None:
+    """Stop a producer; where its broker is away, which would hold up the flush for ever, only hang up."""
+    try:
+        await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)
+    except (KafkaError, OSError, TimeoutError):
+        # A fenced producer's stop raises before it closes its connections; one that timed out still has a sender,
+        # which must be cancelled twice: first it waits for its requests, then it drops them.
+        closing = asyncio.create_task(producer._sender.close())
+        await asyncio.wait({closing}, timeout=1)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        await producer.client.close()

@@ -8,10 +8,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.record import default_records
+from structlog.testing import capture_logs
 
-from streams.engine import Engine, EngineConfig, HandlerBroken
+from streams.engine import Engine, EngineConfig, ForeignOffset, HandlerBroken, UnreadableRecord
 from streams.job import DeadLetter, Effects, Record
 from streams.topics import Topics
+from streams.transactions import Fenced, NotCommitted, TransactionConfig, TransactionPair
 from tests.conftest import Wire
 
 pytestmark = pytest.mark.broker
@@ -37,13 +42,14 @@ class CountPerKey:
         for record in records:
             if record.value == self.poison:
                 raise ZeroDivisionError("poison")
-            if record.value == b"bad":
+            if (record.value or b"").startswith(b"bad"):
                 effects.dead.append(DeadLetter(record, "bad", "value is bad; expected a good one"))
                 continue
             key = record.key or b""
             before = effects.states.get(key) or states.get(key, b"0")
             effects.states[key] = b"%d" % (int(before) + 1)
-            effects.outputs[self.output].append((key, b"%s@%d" % (effects.states[key], record.offset), ()))
+            filler = bytes(int(record.value[4:]) if (record.value or b"").startswith(b"grow") else 0)
+            effects.outputs[self.output].append((key, b"%s@%d" % (effects.states[key], record.offset) + filler, ()))
         return effects
 
 
@@ -172,18 +178,178 @@ async def test_a_broken_handler_stops_the_worker_and_spares_the_events(
 ) -> None:
     await wire.produce(topics.events, [(b"a", b"boom")] * 50)
     _, task = await start(CountPerKey(topics.recommendations, poison=b"boom"), poison_limit=10)
-    with pytest.raises(HandlerBroken, match="in a row"):
+    with pytest.raises(HandlerBroken, match=r"4 records in a row .* The 3 before it are in"):
+        await asyncio.wait_for(task, 30)
+    assert len(await wire.read(topics.events_dlq)) == 3
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_a_handler_that_has_worked_is_given_up_later(wire: Wire, topics: Topics, start: Runner) -> None:
+    await wire.produce(topics.events, [(b"a", b"x")] * 5 + [(b"a", b"boom")] * 50)
+    _, task = await start(CountPerKey(topics.recommendations, poison=b"boom"), poison_limit=10)
+    with pytest.raises(HandlerBroken, match="11 records in a row"):
         await asyncio.wait_for(task, 30)
     assert len(await wire.read(topics.events_dlq)) == 10
 
 
 @pytest.mark.parametrize("partitions", [1])
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_events_are_answered(
+    wire: Wire, topics: Topics, start: Runner, bootstrap: str, codec: str
+) -> None:
+    await produce_compressed(bootstrap, topics, b"x" * 1000, codec)
+    await start(CountPerKey(topics.recommendations))
+    await until(lambda: holds(wire, topics.recommendations, 1))
+
+
+async def produce_compressed(bootstrap: str, topics: Topics, value: bytes, codec: str = "gzip") -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type=codec, max_request_size=8 * 2**20)
+    await producer.start()
+    try:
+        await producer.send_and_wait(topics.events, value, key=b"a")
+    finally:
+        await producer.stop()
+
+
+async def holds(wire: Wire, topic: str, count: int) -> bool:
+    return len(await wire.read(topic)) >= count
+
+
+@pytest.mark.parametrize("partitions", [1])
+@pytest.mark.parametrize("size", [2 * 2**20, 9 * 2**20])
+async def test_an_output_too_large_for_its_topic_costs_only_its_record(
+    wire: Wire, topics: Topics, start: Runner, size: int
+) -> None:
+    records = events(40)
+    records[17] = (b"k17", b"grow%d" % size)
+    await wire.produce(topics.events, records)
+    await start(CountPerKey(topics.recommendations))
+    await until(lambda: holds(wire, topics.recommendations, 39))
+    (letter,) = await wire.read(topics.events_dlq)
+    headers = dict(letter.headers)
+    assert (letter.value, headers["driftline-reason"]) == (records[17][1], b"too_large")
+    assert headers["driftline-source-offset"] == b"17"
+    await assert_counted(wire, topics, Counter(key for key, value in records if value == b"x"))
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_a_dead_letter_too_large_for_its_topic_is_cut(
+    wire: Wire, topics: Topics, start: Runner, bootstrap: str
+) -> None:
+    await produce_compressed(bootstrap, topics, b"bad" + bytes(5 * 2**20))
+    await start(CountPerKey(topics.recommendations))
+    await until(lambda: holds(wire, topics.events_dlq, 1))
+    (letter,) = await wire.read(topics.events_dlq)
+    assert 3 * 2**20 < len(letter.value) < 4 * 2**20
+    assert int(dict(letter.headers)["driftline-truncated"]) > 5 * 2**20
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_a_commit_that_is_never_answered_ends_and_so_does_closing(
+    topics: Topics, bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("streams.transactions.CLOSE_SECONDS", 0.5)
+    config = TransactionConfig(bootstrap, f"{topics.prefix}hang", transaction_timeout_ms=1000)
+    pair = TransactionPair(config, TopicPartition(topics.events, 0))
+    await pair.open()
+    monkeypatch.setattr("aiokafka.producer.sender.EndTxnHandler.do", never)  # both commit and abort
+    async with asyncio.timeout(15):
+        with pytest.raises(NotCommitted):
+            await pair.commit({topics.recommendations: [(b"a", b"x", ())]}, "group", 1)
+    async with asyncio.timeout(5):
+        await pair.close()
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_stopping_does_not_wait_for_ever_for_a_commit(
+    wire: Wire, topics: Topics, start: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committing = asyncio.Event()
+
+    async def never(*arguments: object) -> None:
+        committing.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(TransactionPair, "commit", never)
+    await wire.produce(topics.events, events(1))
+    engine, task = await start(CountPerKey(topics.recommendations), stop_seconds=0.5)
+    await asyncio.wait_for(committing.wait(), 30)
+    engine.stop()
+    await asyncio.wait_for(task, 10)
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_events_gone_before_they_were_processed_are_said(
+    wire: Wire, topics: Topics, start: Runner, bootstrap: str
+) -> None:
+    await wire.produce(topics.events, events(10))
+    await commit_offset(bootstrap, topics, 2)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topics.events, 0): RecordsToDelete(before_offset=6)})
+    finally:
+        await admin.close()
+    with capture_logs() as logs:
+        await start(CountPerKey(topics.recommendations))
+        await until(lambda: holds(wire, topics.recommendations, 4))
+    (warning,) = [line for line in logs if line["event"].startswith("records are gone")]
+    assert (warning["records"], warning["committed"], warning["beginning"]) == (4, 2, 6)
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_an_offset_beyond_the_log_stops_the_worker(
+    wire: Wire, topics: Topics, start: Runner, bootstrap: str
+) -> None:
+    await wire.produce(topics.events, events(10))
+    await commit_offset(bootstrap, topics, 11)
+    _, task = await start(CountPerKey(topics.recommendations), retry_seconds=(0.1,))
+    with pytest.raises(ForeignOffset, match=r"offset 11 .* ends at 10: .* another topic"):
+        await asyncio.wait_for(task, 30)
+
+
+async def commit_offset(bootstrap: str, topics: Topics, offset: int) -> None:
+    source = TopicPartition(topics.events, 0)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=f"{topics.prefix}app", enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([source])
+        await consumer.commit({source: offset})
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_a_header_name_that_is_not_utf8_stops_the_worker_in_words(
+    wire: Wire, topics: Topics, start: Runner, bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(str):
+        def encode(self, *arguments: object) -> bytes:
+            return b"caf\xe9"
+
+    await wire.produce(topics.events, events(3))
+    with monkeypatch.context() as patch:
+        builder = default_records._DefaultRecordBatchBuilderPy
+        patch.setattr("aiokafka.producer.message_accumulator.DefaultRecordBatchBuilder", builder)
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+        await producer.start()
+        try:
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=b"a", value=b"x", headers=[(Odd("name"), b"")])
+            await (await producer.send_batch(batch, topics.events, partition=0))
+        finally:
+            await producer.stop()
+    _, task = await start(CountPerKey(topics.recommendations))
+    with pytest.raises(UnreadableRecord, match=r"caf\\xe9.*reset-offsets"):
+        await asyncio.wait_for(task, 30)
+
+
+@pytest.mark.parametrize("partitions", [1])
 async def test_an_earlier_owner_is_fenced(wire: Wire, topics: Topics, start: Runner, bootstrap: str) -> None:
     """Whoever opens the partition's transactions next takes it over; the earlier one commits nothing more."""
-    from aiokafka import TopicPartition
-
-    from streams.transactions import Fenced, TransactionConfig, TransactionPair
-
     config = TransactionConfig(bootstrap, f"{topics.prefix}fence")
     source = TopicPartition(topics.events, 0)
     first, second = TransactionPair(config, source), TransactionPair(config, source)

@@ -103,6 +103,11 @@ async def test_only_committed_records_are_read(bootstrap: str, topics: Topics, w
     assert records == [(1, b"kept"), (2, b"plain")]
 
 
+def test_what_is_written_many_records_a_batch_or_large_has_room() -> None:
+    limits = {spec.name: spec.max_message_bytes for spec in SPECS}
+    assert [limits[name] for name in ("decisions", "outcomes", "state", "models")] == [8 * 2**20] * 4
+
+
 def test_names_carry_the_prefix() -> None:
     names = Topics("shop.")
     assert names.events == "shop.events" and names.events_dlq == "shop.events.dlq"
