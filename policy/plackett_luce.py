@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 LOWEST_LOG_WEIGHT = -600.0
 TAIL = 1e-11  # probability cut off at either end of the time axis
 FIRST_NODE = -math.log(-math.log(TAIL))  # y at which t = exp(y - e^-y) is about TAIL
-LARGEST_HAZARD, BLOCK = 50.0, 12  # items are added by blocks: e^(50 · 12) is within float64
+LARGEST_HAZARD, BLOCK = 40.0, 16  # items are added by blocks: e^(40 · 16) is within float64
 FEW = 4  # items that share one matrix product for their sums over nodes
 LANES = 3072  # (slate, node) pairs worked on at once: the arrays of a chunk then fit in a core's L2 cache
 
@@ -175,20 +175,21 @@ def _race(weights: Floats, columns: Ints, k: int, nodes: Ints) -> Floats:
     density = wanted[:, :, None] * np.exp(-wanted[:, :, None] * time) * spacing
     result = np.zeros((*columns.shape, k))
     for few, outside in _all_but_a_few(counts, hazards):
-        _finish(result[:, few], outside, density[few], hazards[few])
+        _integrate(result[:, few], outside, density[few], hazards[few])
     return result
 
 
 def _rates(weights: Floats, columns: Ints) -> tuple[Floats, Floats]:
-    """Rates of the wanted columns [m, B] (0 for -1) and of all the others [C, B] (0 for the wanted)."""
+    """Rates of the wanted columns [m, B] (0 for -1) and, in ascending order, of the others [up to C, B] (or 0)."""
     rates = weights / weights.sum(axis=1, keepdims=True)
     wanted = np.where(columns >= 0, np.take_along_axis(rates, np.maximum(columns, 0), axis=1), 0.0)
     rates[np.nonzero(columns >= 0)[0], columns[columns >= 0]] = 0.0
+    rates.sort(axis=1)  # what is not there comes first, and is left out
     return np.ascontiguousarray(wanted.T), np.ascontiguousarray(rates.T[rates.any(axis=0)])
 
 
 def _hazards(rates: Floats, time: Floats) -> Floats:
-    """Hazards [m, B, N] of items with rates [m, B] at N times; P(absent) is e^-hazard, at least e^-50."""
+    """Hazards [m, B, N] of items with rates [m, B] at N times; P(absent) is e^-hazard, at least e^-40."""
     hazards = rates[:, :, None] * time
     if hazards.max(initial=0.0) > LARGEST_HAZARD:
         np.minimum(hazards, LARGEST_HAZARD, out=hazards)
@@ -226,18 +227,18 @@ def _all_but_a_few(counts: Floats, hazards: Floats, first: int = 0) -> Iterator[
             yield from _all_but_a_few(outside, mine, number)
 
 
-def _finish(result: Floats, counts: Floats, density: Floats, hazards: Floats) -> None:
-    """Add up over the nodes: result [B, f, k] of f items, from the `counts` of all the others, [k, B, N].
+def _integrate(result: Floats, counts: Floats, density: Floats, hazards: Floats) -> None:
+    """Integrate over the nodes: result [B, f, k] of f items, from the `counts` of all the others, [k, B, N].
 
     The few others that an item has beside it make a small Poisson-binomial of their own; one matrix product a row
     then does all sums over nodes.
     """
     f, k = len(hazards), len(counts)
-    beside = np.zeros((f, f, *counts.shape[1:]))
-    beside[:, 0] = density
-    for item in range(f):
-        _arrive(beside[item], hazards[np.arange(f) != item])
+    beside = np.zeros((f, *hazards.shape))  # number of arrivals, item
+    beside[0] = density * np.exp(hazards - hazards.sum(axis=0))
+    odds = np.expm1(hazards)
+    for turn in range(1, f):
+        beside[1:] += beside[:-1] * np.roll(odds, turn, axis=0)
     summed = beside.reshape(f * f, *counts.shape[1:]).swapaxes(0, 1) @ counts.transpose(1, 2, 0)
-    for item in range(f):
-        for number in range(min(f, k)):
-            result[:, item, number:] += summed[:, item * f + number, : k - number]
+    for number in range(min(f, k)):
+        result[:, :, number:] += summed[:, number * f : (number + 1) * f, : k - number]

@@ -1,0 +1,186 @@
+"""The pipeline on one core, without Kafka: microseconds per event by stage, on fresh data for every batch.
+
+Nobody appears twice in a batch, so each event is answered by a slate of its own; every user has a history and a warm
+attention cache, as in steady state. Figures are CPU time of this process, so that other load disturbs them little.
+Run again on the same batch a stage looks 2 to 7 times faster than it is: nothing here is run twice.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import typer
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from bench.synthetic import MINUTE_MS, Ints, Synthetic, distinct_zipf_users
+from models.release import Release
+from models.serving import ServingModel
+from policy.slate import PolicyConfig
+from streams.contracts import Interaction, encode
+from streams.names import Topics
+from streams.pipeline import Pipeline, PipelineConfig, Timings
+from streams.state import StateLimits, encode_state
+from streams.validation import EventRules
+from streams.world import Known, World
+
+NOW = 1_700_000_000_000
+BATCHES = (16, 64, 256)
+WARM_UP = 512
+STEP_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as the engine would deliver it."""
+
+    offset: int
+    key: bytes
+    value: bytes
+    timestamp: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Bench:
+    """A pipeline on a world, driven batch by batch as the engine would."""
+
+    def __init__(self, synthetic: Synthetic, world: World, users: int, marginals: bool) -> None:
+        self._synthetic = synthetic
+        self._users = users
+        config = PipelineConfig(
+            topics=Topics(),
+            rules=EventRules(actions=("view",)),
+            policy=PolicyConfig(marginals=marginals),
+            limits=StateLimits(events=world.model.config.history),
+            cached_users=users,
+        )
+        self._pipeline = Pipeline(config, lambda: world, lambda: NOW)
+        histories = synthetic.histories(users, config.limits.events, NOW)
+        self._states = {f"user-{at}".encode(): encode_state(state) for at, state in enumerate(histories)}
+        self._pipeline.assigned(0, self._states)
+        self._offset = 0
+        for start in range(0, users, WARM_UP):
+            self._apply(np.arange(start, min(start + WARM_UP, users)))
+
+    def stages(self, batch: int, events: int) -> dict[str, float]:
+        """µs of CPU time per event by stage, over about `events` events in batches of `batch`."""
+        random = np.random.default_rng(batch)
+        self._pipeline.timings = timings = Timings(time.process_time)
+        gc.collect()
+        gc.freeze()  # as the worker does
+        for _ in range(max(1, events // batch)):
+            self._apply(distinct_zipf_users(self._users, batch, random))
+        gc.unfreeze()
+        return {stage: 1e6 * seconds / (timings.batches * batch) for stage, seconds in timings.seconds.items()}
+
+    def _apply(self, users: Ints) -> None:
+        records = list(self._records(users))
+        effects = self._pipeline.apply(0, records, self._states)
+        for key, value in effects.states.items():  # as the engine does after the commit
+            if value is not None:
+                self._states[key] = value
+
+    def _records(self, users: Ints) -> Iterator[Record]:
+        for user, item in zip(users.tolist(), self._synthetic.events(users, self._offset), strict=True):
+            self._offset += 1
+            time_ms = NOW + self._offset * MINUTE_MS // 1000
+            event = encode(Interaction(f"user-{user}", item, time_ms))
+            yield Record(self._offset, f"user-{user}".encode(), event, time_ms)
+
+
+def step_alone(model: ServingModel, users: int, batches: int = 200) -> float:
+    """Users per CPU second through the ring-cache step alone, each batch of other users."""
+    random = np.random.default_rng(0)
+    cache = model.new_cache(users)
+    inputs = random.standard_normal((STEP_BATCH, model.dim), np.float32)
+    weights, actions = np.ones(STEP_BATCH, np.float32), np.zeros(STEP_BATCH, np.uint8)
+    rows = [random.choice(users, STEP_BATCH, replace=False) for _ in range(batches)]
+    spent = 0.0
+    for at, row in enumerate(rows):
+        times = np.full(STEP_BATCH, NOW + at * MINUTE_MS)
+        started = time.process_time()
+        model.step(cache, row, inputs, times, actions, weights)
+        spent += time.process_time() - started
+    return batches * STEP_BATCH / spent
+
+
+class Line(Struct, frozen=True):
+    """One line of the table. Stages in µs of CPU time per event."""
+
+    items: int
+    marginals: bool
+    batch: int
+    stages: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.stages.values())
+
+
+def lines_of(synthetic: Synthetic, release: Release, users: int, events: int) -> list[Line]:
+    """Every batch size, with and without marginals, on one catalogue."""
+    count = len(synthetic.items)
+    world = World(ServingModel(release), NOW, Known({item.item: item for item in synthetic.items}, (count,)))
+    lines = []
+    for marginals in (True, False):
+        bench = Bench(synthetic, world, users, marginals)
+        lines += [Line(count, marginals, batch, bench.stages(batch, events)) for batch in BATCHES]
+    return lines
+
+
+def main(
+    items: Annotated[list[int] | None, typer.Option(help="Sizes of the catalogue.")] = None,
+    users: Annotated[int, typer.Option(help="Users with a history.")] = 5_000,
+    events: Annotated[int, typer.Option(help="Events for each line of the table.")] = 8_192,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, too.")] = None,
+) -> None:
+    """Print µs of CPU time per event of each stage, and of the ring-cache step alone."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    lines: list[Line] = []
+    per_second = 0.0
+    for count in items or [10_000, 100_000]:
+        with console.status(f"{count:,} items: training a release, then running"):
+            synthetic = Synthetic.of(count)
+            release = synthetic.release()
+            lines += lines_of(synthetic, release, users, events)
+            per_second = step_alone(ServingModel(release), users)
+    console.print(table(lines))
+    console.print(f"ring-cache step alone, batch {STEP_BATCH}: {per_second:,.0f} users/s")
+    if json_file is not None:
+        figures = {"pipeline": lines, "step_users_per_s": per_second}
+        json_file.write_text(msgspec.json.format(msgspec.json.encode(figures), indent=1).decode())
+
+
+def table(lines: list[Line]) -> Table:
+    """The lines, with their totals and what these come to."""
+    made = Table(title="µs of CPU time per event, one core")
+    stages = list(lines[0].stages)
+    for column in ("items", "marg.", "batch", *stages, "total", "events/s"):
+        made.add_column(column, justify="right", no_wrap=True)
+    for line in lines:
+        made.add_row(
+            f"{line.items // 1000}k" if line.items >= 1000 else str(line.items),
+            "on" if line.marginals else "off",
+            str(line.batch),
+            *(f"{line.stages[stage]:.1f}" for stage in stages),
+            f"{line.total:.1f}",
+            f"{1e6 / line.total:,.0f}",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # read when NumPy is loaded, and it is
+        command = [sys.executable, "-m", "bench.hotpath", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"OMP_NUM_THREADS": "1"})
+    typer.run(main)
