@@ -107,8 +107,10 @@ class TransactionPair:
                 pending = []
                 for topic, records in outputs.items():
                     pending += await self._send(producer, topic, records)
-                await producer.send_offsets_to_transaction({self._source: next_offset}, group)
+                # One after the other: while the coordinator notes the offsets down, the broker would turn the records
+                # away ("not enough replicas"), since it cannot verify their transaction just then.
                 await asyncio.gather(*pending)
+                await producer.send_offsets_to_transaction({self._source: next_offset}, group)
                 await producer.commit_transaction()
         except (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError) as error:
             await _abort(producer)
