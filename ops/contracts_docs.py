@@ -198,6 +198,7 @@ UTF-8 text:
 | `envelope` | CloudEvents headers of another version, or not text |
 | `already_folded` | an event that lies before the last one of its user's state |
 | `handler_error` | an event that made its batch fail again and again, alone too |
+| `too_large` | an event whose answer, or the state it makes, is larger than its topic takes |
 
 ## Parts of messages
 
