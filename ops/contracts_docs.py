@@ -184,7 +184,7 @@ UTF-8 text:
 | `driftline-message` | which field, what it held, what was expected |
 | `driftline-source-topic`, `driftline-source-partition`, `driftline-source-offset` | where the record lay |
 | `driftline-source-time` | the record's timestamp, milliseconds since the epoch, UTC |
-| `driftline-truncated` | only on a letter too large to keep whole: the original's size in bytes; its place says where the rest is |
+| `driftline-truncated` | only on a letter too large to keep whole: the original size in bytes |
 
 | Reason | What was wrong |
 |---|---|
