@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-MAX_ID_BYTES = 256
+from index.hashing import MAX_ID_BYTES as MAX_ID_BYTES
 
 encode = msgspec.json.Encoder().encode
 

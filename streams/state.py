@@ -8,13 +8,14 @@ outcome is still open, and the last folded offset. Knows nothing of Kafka, model
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from index.hashing import item_hash
 
 SCHEMA_VERSION = 1
 
@@ -26,8 +27,8 @@ PARTITION_KEY = b""
 
 
 def id_hash(text: str) -> bytes:
-    """Return the 64-bit BLAKE2b hash of an id: 8 bytes, to be read as a little-endian integer."""
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    """Return the hash of an id as states keep it: 8 bytes, little-endian; the catalogue finds items by the same."""
+    return item_hash(text).to_bytes(8, "little")
 
 
 @dataclass(frozen=True, slots=True)
