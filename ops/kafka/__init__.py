@@ -7,5 +7,6 @@ Knows nothing about topics or about what is sent through them.
 from ops.kafka.broker import EmbeddedKafka, Status
 from ops.kafka.jars import KAFKA_VERSION
 from ops.kafka.locate import bootstrap, embedded, reachable
+from ops.kafka.properties import Listener
 
-__all__ = ["KAFKA_VERSION", "EmbeddedKafka", "Status", "bootstrap", "embedded", "reachable"]
+__all__ = ["KAFKA_VERSION", "EmbeddedKafka", "Listener", "Status", "bootstrap", "embedded", "reachable"]

@@ -14,13 +14,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ops.errors import CliError
 from ops.kafka import jars, java, ports, probe, process
-from ops.kafka.properties import log4j_properties, server_properties
+from ops.kafka.properties import Listener, log4j_properties, server_properties
 
 Report = Callable[[str], None]
 
@@ -59,13 +59,26 @@ class EmbeddedKafka:
         port: the port for clients; by default the one used before, or any free one.
         tied: for tests: it ends with the process that started it, however that ends, and starts faster
             but is slower at full load.
+        listeners: further addresses, for proxies or for encrypted connections.
+        properties: further lines of `server.properties`, or other values for known ones.
     """
 
-    def __init__(self, folder: Path, jar_cache: Path, port: int | None = None, *, tied: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        jar_cache: Path,
+        port: int | None = None,
+        *,
+        tied: bool = False,
+        listeners: Sequence[Listener] = (),
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self._jar_cache = jar_cache
         self._port = port
         self._tied = tied
+        self._listeners = tuple(listeners)
+        self._extra = dict(properties or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -227,7 +240,8 @@ class EmbeddedKafka:
         return _Node(ports.checked(self._port or known.port), internal, known.cluster_id)
 
     def _write_files(self, node: _Node) -> None:
-        self._properties.write_text(server_properties(self.folder / "data", node.port, node.controller_port))
+        text = server_properties(self.folder / "data", node.port, node.controller_port, self._listeners, self._extra)
+        self._properties.write_text(text)
         (self.folder / "log4j2.properties").write_text(log4j_properties(self._log))
         (self.folder / "node.json").write_text(json.dumps(asdict(node)))
 

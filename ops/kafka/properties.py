@@ -5,17 +5,19 @@ Knows nothing about files or processes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 _SERVER = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listeners={listeners}
+advertised.listeners={advertised}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map={protocols}
 log.dirs={data}
 
 # One node: every internal topic has one copy.
@@ -63,9 +65,41 @@ rootLogger.appenderRef.file.ref=File
 """
 
 
-def server_properties(data: Path, port: int, controller_port: int) -> str:
-    """`server.properties` of one KRaft node on the loopback interface."""
-    return _SERVER.format(data=data, port=port, controller_port=controller_port)
+@dataclass(frozen=True)
+class Listener:
+    """One more address of the broker beside its plaintext one, on the loopback interface.
+
+    Attributes:
+        name: in capital letters, unlike those of the others.
+        port: where the broker listens.
+        advertised_port: what clients of this address are told to connect to: a proxy's, say; None: `port` itself.
+        protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+    """
+
+    name: str
+    port: int
+    advertised_port: int | None = None
+    protocol: str = "PLAINTEXT"
+
+
+def server_properties(
+    data: Path,
+    port: int,
+    controller_port: int,
+    listeners: Sequence[Listener] = (),
+    extra: Mapping[str, str] | None = None,
+) -> str:
+    """`server.properties` of one KRaft node; `extra` adds properties or replaces some, since the last one counts."""
+    own = (Listener("PLAINTEXT", port), Listener("CONTROLLER", controller_port))
+    every = (*own, *listeners)
+    text = _SERVER.format(
+        data=data,
+        controller_port=controller_port,
+        listeners=",".join(f"{one.name}://127.0.0.1:{one.port}" for one in every),
+        advertised=",".join(f"{one.name}://127.0.0.1:{one.advertised_port or one.port}" for one in every),
+        protocols=",".join(f"{one.name}:{one.protocol}" for one in every),
+    )
+    return text + "".join(f"{name}={value}\n" for name, value in (extra or {}).items())
 
 
 def log4j_properties(log: Path) -> str:
