@@ -12,6 +12,7 @@ import sys
 import msgspec
 
 from bench.job import Counting, Plan
+from streams.cluster import Cluster
 from streams.engine import Engine, EngineConfig
 from streams.names import Topics
 
@@ -19,7 +20,7 @@ from streams.names import Topics
 async def serve(bootstrap: str, topics: Topics, plan: Plan) -> None:
     """Run until SIGTERM."""
     config = EngineConfig(
-        bootstrap_servers=bootstrap,
+        cluster=Cluster(bootstrap),
         app_id=f"{topics.prefix}app",
         events=topics.events,
         state=topics.state,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ops.settings import Settings
 from policy.slate import PolicyConfig
+from streams.cluster import Cluster
 from streams.engine import EngineConfig
 from streams.names import Topics
 from streams.pipeline import PipelineConfig
@@ -54,7 +55,7 @@ def worker_config(settings: Settings, bootstrap: str) -> WorkerConfig:
     topics = Topics(settings.topic_prefix)
     return WorkerConfig(
         engine=EngineConfig(
-            bootstrap_servers=bootstrap,
+            cluster=Cluster(bootstrap),
             app_id=settings.app_id,
             events=topics.events,
             state=topics.state,

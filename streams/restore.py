@@ -6,11 +6,14 @@ Knows compaction and `read_committed`; knows nothing about what keys and values 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+
+from streams.cluster import MAX_FETCH_BYTES, Cluster
+from streams.store import Store
 
 log = structlog.get_logger(__name__)
 
@@ -67,20 +70,26 @@ async def partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartiti
     return [TopicPartition(topic, number) for number in sorted(part["partition"] for part in described["partitions"])]
 
 
-async def restore(bootstrap_servers: str, partition: TopicPartition, into: MutableMapping[bytes, bytes]) -> int:
-    """Read `partition` from its start to its end into `into` (null values delete) and return the records read.
+async def restore(cluster: Cluster, changelog: TopicPartition, store: Store) -> int:
+    """Bring `store` from its position up to the end of `changelog` and return the records read.
 
     Reads committed records only. The caller has fenced every writer, so the end does not move.
     """
-
-    def take(record: ConsumerRecord) -> None:
-        if record.value is None:
-            into.pop(record.key, None)
-        else:
-            into[record.key] = record.value
-
     started = time.monotonic()
-    count = await read_to_end(bootstrap_servers, partition.topic, take, partition.partition)
-    seconds = time.monotonic() - started
-    log.info("restored", topic=partition.topic, partition=partition.partition, records=count, seconds=round(seconds, 3))
+    consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
+    await consumer.start()
+    count = 0
+    try:
+        consumer.assign([changelog])
+        end = (await consumer.end_offsets([changelog]))[changelog]
+        consumer.seek(changelog, store.position)
+        while await consumer.position(changelog) < end:
+            for records in (await consumer.getmany(timeout_ms=200, max_records=10_000)).values():
+                count += len(records)
+                store.take({record.key: record.value for record in records}, records[-1].offset + 1)
+        store.take({}, max(end, store.position))
+    finally:
+        await consumer.stop()
+    seconds = round(time.monotonic() - started, 3)
+    log.info("restored", topic=changelog.topic, partition=changelog.partition, records=count, seconds=seconds)
     return count

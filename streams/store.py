@@ -11,6 +11,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 
+class StoreDamaged(Exception):
+    """What a store holds on disk cannot be trusted: it is to be cleared and filled from the changelog.
+
+    Any method of a store but `clear` and `close` may raise it. It is never the fault of a record.
+    """
+
+
 class Store(Mapping[bytes, bytes]):
     """The committed states of one partition, by key. Never read and written at the same time.
 

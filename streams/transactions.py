@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -27,6 +28,7 @@ from aiokafka.errors import (
     RecordTooLargeError,
 )
 
+from streams.cluster import Cluster
 from streams.job import OutputRecord
 
 log = structlog.get_logger(__name__)
@@ -48,9 +50,19 @@ class TooLarge(NotCommitted):
     """A record is larger than its topic takes: the same outputs will never commit."""
 
 
+class Transactions(Protocol):
+    """The transactions of one input partition, whoever makes them; see `TransactionPair`."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def commit(
+        self, outputs: Mapping[str, Iterable[OutputRecord]], group: str, next_offset: int
+    ) -> dict[str, int]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TransactionConfig:
-    bootstrap_servers: str
+    cluster: Cluster
     app_id: str
     transaction_timeout_ms: int = 30_000
     request_timeout_ms: int = 15_000
@@ -68,8 +80,7 @@ class TransactionPair:
     async def open(self) -> None:
         """Start both producers. Returns only when both ids are fenced and no transaction of theirs is open."""
         for turn in (0, 1):
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._config.bootstrap_servers,
+            producer = self._config.cluster.producer(
                 client_id=f"{self._config.app_id}-{self._source.partition}-{turn}",
                 transactional_id=f"{self._config.app_id}-{self._source.topic}-{self._source.partition}-{turn}",
                 transaction_timeout_ms=self._config.transaction_timeout_ms,
@@ -91,8 +102,13 @@ class TransactionPair:
         await asyncio.gather(*(_close(producer) for producer in self._producers))
         self._producers.clear()
 
-    async def commit(self, outputs: Mapping[str, Iterable[OutputRecord]], group: str, next_offset: int) -> None:
+    async def commit(
+        self, outputs: Mapping[str, Iterable[OutputRecord]], group: str, next_offset: int
+    ) -> dict[str, int]:
         """Write `outputs` (topic → records, to the source's partition number) and the input offset as one.
+
+        Returns, by topic, the offset after the last record written; a topic is missing where nothing was
+        written or the broker did not say.
 
         Raises `Fenced` when another owner has taken over, `TooLarge` when a topic refuses the size of a record,
         `NotCommitted` for every other failure, among them that it took 5 s longer than the transaction may
@@ -104,14 +120,15 @@ class TransactionPair:
         try:
             async with asyncio.timeout(self._config.transaction_timeout_ms / 1000 + 5):  # the library has no limit
                 await producer.begin_transaction()
-                pending = []
+                pending: dict[str, list[Sent]] = {}
                 for topic, records in outputs.items():
-                    pending += await self._send(producer, topic, records)
+                    pending[topic] = await self._send(producer, topic, records)
                 # One after the other: while the coordinator notes the offsets down, the broker would turn the records
                 # away ("not enough replicas"), since it cannot verify their transaction just then.
-                await asyncio.gather(*pending)
+                await asyncio.gather(*(answer for sent in pending.values() for answer, _ in sent))
                 await producer.send_offsets_to_transaction({self._source: next_offset}, group)
                 await producer.commit_transaction()
+                return _ends(pending)
         except (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError) as error:
             await _abort(producer)
             raise TooLarge(f"an output of {self._source} is too large for its topic: {error!r}") from error
@@ -121,22 +138,38 @@ class TransactionPair:
             await _abort(producer)
             raise NotCommitted(f"transaction on {self._source} failed: {error!r}") from error
 
-    async def _send(
-        self, producer: AIOKafkaProducer, topic: str, records: Iterable[OutputRecord]
-    ) -> list[asyncio.Future[object]]:
-        pending = []
+    async def _send(self, producer: AIOKafkaProducer, topic: str, records: Iterable[OutputRecord]) -> list[Sent]:
+        pending: list[Sent] = []
         batch = producer.create_batch()
+
+        async def send() -> None:
+            answer = await producer.send_batch(batch, topic, partition=self._source.partition)
+            pending.append((answer, batch.record_count()))
+
         for key, value, headers in records:
             if len(key or b"") + len(value or b"") > MAX_RECORD_BYTES:
                 # Not left to the broker: beyond some size it hangs up instead of answering.
                 raise RecordTooLargeError(f"a record for {topic} is larger than {MAX_RECORD_BYTES} bytes")
             if batch.append(key=key, value=value, timestamp=None, headers=list(headers)) is None:
-                pending.append(await producer.send_batch(batch, topic, partition=self._source.partition))
+                await send()
                 batch = producer.create_batch()
                 batch.append(key=key, value=value, timestamp=None, headers=list(headers))
         if batch.record_count():
-            pending.append(await producer.send_batch(batch, topic, partition=self._source.partition))
+            await send()
         return pending
+
+
+Sent = tuple["asyncio.Future[Any]", int]
+"""The answer to a batch of records, and how many they are."""
+
+
+def _ends(pending: Mapping[str, list[Sent]]) -> dict[str, int]:
+    """By topic, the offset after the last record, as far as the broker has said it (-1: a retry of what it had)."""
+    ends = {
+        topic: max(answer.result().offset + count for answer, count in sent) for topic, sent in pending.items() if sent
+    }
+    known = {topic: all(answer.result().offset >= 0 for answer, _ in sent) for topic, sent in pending.items()}
+    return {topic: end for topic, end in ends.items() if known[topic]}
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

@@ -48,7 +48,7 @@ class Worker:
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
-        self._broadcast = Broadcast(config.engine.bootstrap_servers, config.topics, self._load)
+        self._broadcast = Broadcast(config.engine.cluster.bootstrap_servers, config.topics, self._load)
         self._pipeline = Pipeline(config.pipeline, self._broadcast.world)
         self._engine = Engine(config.engine, self._pipeline)
         self._state = "starting"
@@ -86,7 +86,11 @@ class Worker:
         running = [one for one in partitions.values() if one["status"] == "running"]
         return {
             "state": self._state,
-            "ready": self._state == "running" and self._engine.joined and len(running) == len(partitions),
+            "ready": self._state == "running"
+            and self._engine.joined
+            and self._engine.connected
+            and len(running) == len(partitions),
+            "silence_seconds": round(self._engine.silence_seconds, 3),
             "partitions": partitions,
             "lag": sum(one["lag"] for one in partitions.values()),
             **self._pipeline.status(),

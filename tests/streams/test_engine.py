@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.record import default_records
 from structlog.testing import capture_logs
 
+from streams.cluster import Cluster
 from streams.engine import Engine, EngineConfig, ForeignOffset, HandlerBroken, UnreadableRecord
 from streams.job import DeadLetter, Effects, Record
 from streams.topics import Topics
@@ -62,7 +63,7 @@ async def start(bootstrap: str, topics: Topics) -> AsyncIterator[Runner]:
 
     async def start_engine(handler: CountPerKey, **options: object) -> tuple[Engine, asyncio.Task[None]]:
         config = EngineConfig(
-            bootstrap,
+            Cluster(bootstrap),
             f"{topics.prefix}app",
             topics.events,
             topics.state,
@@ -252,7 +253,7 @@ async def test_a_commit_that_is_never_answered_ends_and_so_does_closing(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("streams.transactions.CLOSE_SECONDS", 0.5)
-    config = TransactionConfig(bootstrap, f"{topics.prefix}hang", transaction_timeout_ms=1000)
+    config = TransactionConfig(Cluster(bootstrap), f"{topics.prefix}hang", transaction_timeout_ms=1000)
     pair = TransactionPair(config, TopicPartition(topics.events, 0))
     await pair.open()
     monkeypatch.setattr("aiokafka.producer.sender.EndTxnHandler.do", never)  # both commit and abort
@@ -350,7 +351,7 @@ async def test_a_header_name_that_is_not_utf8_stops_the_worker_in_words(
 @pytest.mark.parametrize("partitions", [1])
 async def test_an_earlier_owner_is_fenced(wire: Wire, topics: Topics, start: Runner, bootstrap: str) -> None:
     """Whoever opens the partition's transactions next takes it over; the earlier one commits nothing more."""
-    config = TransactionConfig(bootstrap, f"{topics.prefix}fence")
+    config = TransactionConfig(Cluster(bootstrap), f"{topics.prefix}fence")
     source = TopicPartition(topics.events, 0)
     first, second = TransactionPair(config, source), TransactionPair(config, source)
     await first.open()

@@ -7,7 +7,9 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from streams.cluster import Cluster
 from streams.restore import partitions_of, read_to_end, restore
+from streams.store import MemoryStore
 from streams.topics import Topics
 from tests.conftest import Wire
 
@@ -48,9 +50,18 @@ async def test_what_was_aborted_or_is_not_committed_yet_is_not_there(bootstrap: 
 async def test_restore_keeps_the_last_of_each_key_and_forgets_tombstones(bootstrap: str, topics: Topics, wire: Wire):
     records = [(b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"b", None)]
     await wire.produce(topics.state, records, partition=2)
-    into: dict[bytes, bytes] = {}
-    assert await restore(bootstrap, TopicPartition(topics.state, 2), into) == 4
-    assert into == {b"a": b"2"}
+    store = MemoryStore()
+    assert await restore(Cluster(bootstrap), TopicPartition(topics.state, 2), store) == 4
+    assert (dict(store), store.position) == ({b"a": b"2"}, 4)
+
+
+async def test_restore_goes_on_from_where_the_store_is(bootstrap: str, topics: Topics, wire: Wire):
+    await wire.produce(topics.state, [(b"a", b"1"), (b"b", b"1")], partition=2)
+    store = MemoryStore()
+    store.take({b"mine": b"1"}, 1)
+    await wire.produce(topics.state, [(b"c", b"1")], partition=2)
+    assert await restore(Cluster(bootstrap), TopicPartition(topics.state, 2), store) == 2
+    assert dict(store) == {b"mine": b"1", b"b": b"1", b"c": b"1"}
 
 
 async def test_partitions_and_missing_topics(bootstrap: str, topics: Topics):

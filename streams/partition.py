@@ -1,0 +1,399 @@
+"""One owned partition: take it over, process it batch by batch, start again from the log after any failure.
+
+A batch is whatever has arrived: the handler applies it in the compute thread, one transaction commits
+outputs, state, dead letters and offsets, and only then are the new states the ones in the store. A batch
+that the handler fails on is halved until the culprit stands alone. Knows nothing of group membership,
+of fetching, or of what a record means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from streams.deadletters import dead_letter_headers, fit
+from streams.job import DeadLetter, Effects, Handler, OutputRecord, Record
+from streams.store import Store, StoreDamaged, Stores
+from streams.transactions import Fenced, NotCommitted, TooLarge, Transactions
+
+log = structlog.get_logger(__name__)
+
+_UNPROVED_POISON_LIMIT = 3
+_QUEUE_BATCHES = 8
+_QUEUE_BYTES = 16 * 2**20
+
+
+class HandlerBroken(Exception):
+    """The handler failed on so many records in a row that the fault is likely its own, not the records'.
+
+    The records before the last are dead letters by then: in each partition at most `poison_limit`, and at most 3
+    where the handler has not succeeded on a single batch since the partition was assigned. The last one and all
+    after it stay uncommitted.
+    """
+
+
+class ForeignOffset(Exception):
+    """The group's committed offset lies beyond the end of the log: it belongs to another topic of that name."""
+
+
+class Rules(Protocol):
+    """What the engine's configuration says about a partition; see `streams.engine.EngineConfig`."""
+
+    @property
+    def app_id(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def dead_letters(self) -> str: ...
+    @property
+    def max_batch_records(self) -> int: ...
+    @property
+    def session_timeout_ms(self) -> int: ...
+    @property
+    def retry_seconds(self) -> tuple[float, ...]: ...
+    @property
+    def park_seconds(self) -> float: ...
+    @property
+    def poison_limit(self) -> int: ...
+
+
+class Offsets(Protocol):
+    """What a partition asks about its log; the group's consumer answers."""
+
+    async def committed(self, source: TopicPartition) -> int | None: ...
+    async def beginning_offsets(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+    async def end_offsets(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+
+class Kafka(Protocol):
+    """What the engine needs of a cluster. Tests put a model of one here."""
+
+    def consumer(self) -> Any:
+        """A member of the workers' group, not started: the client library's consumer, or one like it."""
+
+    def transactions(self, source: TopicPartition) -> Transactions:
+        """The transactions of an input partition, not open."""
+
+    async def restore(self, partition: int, store: Store) -> None:
+        """Bring a store up to the end of the changelog, all of whose writers are fenced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every partition of an engine works with."""
+
+    rules: Rules
+    handler: Handler
+    kafka: Kafka
+    stores: Stores
+    compute: Executor
+
+    async def in_compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run `function` in the compute thread, where all of the handler's and the stores' work is done."""
+        return await asyncio.get_running_loop().run_in_executor(self.compute, function, *arguments)
+
+
+class Partition:
+    """One owned partition. The fetch loop offers records and moves to `seek_to`; `run` does the rest.
+
+    Attributes:
+        status: `restoring`, `running`, `retrying`, `fenced` or `parked`.
+        ready: records offered now will be processed; before, they are of an earlier fetch.
+        next_offset: the next offset to process.
+    """
+
+    def __init__(self, source: TopicPartition, means: Means, offsets: Offsets, parked: Callable[[], None]) -> None:
+        self.source = source
+        self.status = "restoring"
+        self.ready = False
+        self.seek_to: int | None = None
+        self.next_offset = 0
+        self.failure: Exception | None = None
+        self._means = means
+        self._rules = means.rules
+        self._offsets = offsets
+        self._parked = parked
+        self._store: Store | None = None
+        self._queue: list[Record] = []
+        self._queued_bytes = 0
+        self._arrived = asyncio.Event()
+        self._working = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+        self._poisoned_in_a_row = 0
+        self._proved = False  # the handler has succeeded on a batch
+        self._limit: int | None = None  # records a batch while looking for one whose effects are too large
+        self._too_large: tuple[int, str] | None = None  # offset and error of the one found
+
+    # -- what the engine calls ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"partition-{self.source.partition}")
+
+    def offer(self, records: Sequence[Record]) -> None:
+        """Take fetched records in, or drop them where they were fetched for an earlier owner or before a seek."""
+        if self.ready and self.seek_to is None:
+            self._queue += records
+            self._queued_bytes += sum(_size(record) for record in records)
+            self._arrived.set()
+
+    @property
+    def hungry(self) -> bool:
+        return len(self._queue) < self._rules.max_batch_records and self._queued_bytes < _QUEUE_BYTES
+
+    @property
+    def full(self) -> bool:
+        """The log is the buffer, not this process's memory: no more should be fetched for now."""
+        return len(self._queue) > _QUEUE_BATCHES * self._rules.max_batch_records or self._queued_bytes > _QUEUE_BYTES
+
+    @property
+    def users(self) -> int:
+        return 0 if self._store is None else len(self._store)
+
+    async def end(self, out_of_patience: Callable[[], Any]) -> None:
+        """Let the batch in hand finish, for as long as there is patience, and give the partition up."""
+        if self._task is None:
+            return
+        finished = asyncio.create_task(self._working.acquire())
+        patience = asyncio.create_task(out_of_patience())
+        await asyncio.wait({finished, patience}, return_when=asyncio.FIRST_COMPLETED)
+        patience.cancel()
+        if not finished.done():
+            log.warning("stopped in mid-batch; it is done again from the log", partition=self.source.partition)
+        self._task.cancel()
+        if finished.done():
+            self._working.release()
+        else:
+            finished.cancel()
+        await asyncio.gather(self._task, finished, patience, return_exceptions=True)
+        await self._means.in_compute(self._give_up)
+
+    def _give_up(self) -> None:
+        self._means.handler.revoked(self.source.partition)
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    # -- from takeover to takeover -----------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Take the partition over and process it; start again from the log after every failure."""
+        failures = 0
+        while True:
+            transactions = self._means.kafka.transactions(self.source)
+            try:
+                await transactions.open()
+                await self._take_over()
+                async for records in self._batches():
+                    async with self._working:
+                        await self._process(transactions, records)
+                    failures = 0
+            except Exception as error:
+                await self._pause(self._seconds_until_retry(error, failures))
+                failures += 1
+            finally:
+                async with self._working:  # not to be cancelled half-way
+                    await transactions.close()
+
+    def _seconds_until_retry(self, error: Exception, failures: int) -> float:
+        """Say what went wrong, and how long to wait before the partition is taken over again."""
+        partition, wait = self.source.partition, 0.0
+        if isinstance(error, TooLarge | StoreDamaged):
+            self.status = "retrying"
+            log.warning("taking the partition over again", partition=partition, error=str(error))
+        elif isinstance(error, Fenced):
+            # Normally a rebalance ends this task soon. If none does, the fence was our own timed-out
+            # transaction, and the partition is still ours to take over.
+            self.status, wait = "fenced", 2 * self._rules.session_timeout_ms / 1000
+            log.warning("fenced", partition=partition, error=str(error), retry_in_seconds=wait)
+        elif isinstance(error, NotCommitted | KafkaError | OSError):
+            wait = self._rules.retry_seconds[min(failures, len(self._rules.retry_seconds) - 1)]
+            self.status = "retrying"
+            log.warning("batch not committed", partition=partition, error=str(error), retry_in_seconds=wait)
+        else:
+            self.status, self.failure, wait = "parked", error, self._rules.park_seconds
+            log.error("parked", partition=partition, error=repr(error), retry_in_seconds=wait, exc_info=error)
+            self._parked()
+        return wait
+
+    async def _pause(self, seconds: float) -> None:
+        self.ready = False
+        self._empty()
+        await asyncio.sleep(seconds)
+
+    def _empty(self) -> None:
+        self._queue, self._queued_bytes = [], 0
+        self._arrived.clear()
+
+    async def _take_over(self) -> None:
+        """Bring the states up to date, find the committed offset, and ask the fetch loop to go there."""
+        self.status = "restoring"
+        partition, started = self.source.partition, time.monotonic()
+        if self._store is None:
+            self._store = await self._means.in_compute(self._means.stores.open, partition)
+        try:
+            await self._means.kafka.restore(partition, self._store)
+            committed = await self._within_log(await self._offsets.committed(self.source))
+            await self._means.in_compute(self._means.handler.assigned, partition, self._store)
+        except StoreDamaged:
+            await self._means.in_compute(self._store.clear)
+            raise
+        self._empty()
+        self.next_offset = self.seek_to = committed
+        self.ready = True
+        # A broken handler is given another try, but not the benefit of the doubt: a batch must go well first.
+        self.status = "parked" if isinstance(self.failure, HandlerBroken) else "running"
+        log.info(
+            "partition taken over",
+            partition=partition,
+            offset=committed,
+            states=len(self._store),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    async def _within_log(self, committed: int | None) -> int:
+        """Where to begin: `committed`, or the log's beginning where there is none or what it points at is gone."""
+        source = self.source
+        first: int = (await self._offsets.beginning_offsets([source]))[source]
+        if committed is None:
+            return first
+        if committed < first:
+            log.warning(
+                "records are gone before they were processed: the topic's retention is shorter than this group's delay",
+                partition=source.partition,
+                records=first - committed,
+                committed=committed,
+                beginning=first,
+            )
+            return first
+        for wait in (*self._rules.retry_seconds, None):  # a new leader may not know its log's end yet
+            end = (await self._offsets.end_offsets([source]))[source]
+            if committed <= end:
+                break
+            if wait is None:
+                raise ForeignOffset(
+                    f"group {self._rules.app_id} has committed offset {committed} of {source.topic}-{source.partition}"
+                    f", which ends at {end}: offsets and states belong to another topic of that name, deleted since. "
+                    "Use another DRIFTLINE_TOPIC_PREFIX, or stop all workers and delete the group and all of the "
+                    "prefix's topics, and create them again"
+                )
+            await asyncio.sleep(wait)
+        return committed
+
+    # -- batch by batch ----------------------------------------------------------------------------
+
+    async def _batches(self) -> AsyncIterator[list[Record]]:
+        """Yield whatever has arrived, at most `max_batch_records` at a time, or fewer where one was too large."""
+        while True:
+            await self._arrived.wait()
+            limit = self._limit or self._rules.max_batch_records
+            records, self._queue = self._queue[:limit], self._queue[limit:]
+            self._queued_bytes -= sum(_size(record) for record in records)
+            if not self._queue:
+                self._arrived.clear()
+            if records:
+                yield records
+
+    async def _process(self, transactions: Transactions, records: Sequence[Record]) -> None:
+        """Apply and commit `records`; when the handler fails, halve them until the culprit stands alone."""
+        if records[0].offset < self.next_offset:
+            raise NotCommitted(f"offset {records[0].offset} fetched again, expected {self.next_offset} or later")
+        partition = self.source.partition
+        if self._too_large is not None and self._too_large[0] == records[0].offset and len(records) == 1:
+            log.error("effects of a record are too large", partition=partition, offset=records[0].offset)
+            too_large = DeadLetter(records[0], "too_large", self._too_large[1])
+            await self._commit(transactions, records, Effects(dead=[too_large]))
+            return
+        try:
+            effects = await self._means.in_compute(self._means.handler.apply, partition, records, self._store)
+        except StoreDamaged:
+            await self._means.in_compute(self._open_store.clear)
+            raise
+        except Exception as error:
+            if len(records) > 1:
+                log.warning("handler failed, bisecting", partition=partition, records=len(records), error=repr(error))
+                middle = len(records) // 2
+                await self._process(transactions, records[:middle])
+                await self._process(transactions, records[middle:])
+                return
+            effects = self._poison(records[0], error)
+            await self._commit(transactions, records, effects)
+            self._poisoned_in_a_row += 1
+        else:
+            self._proved = True
+            await self._commit(transactions, records, effects)
+            self._poisoned_in_a_row = 0
+
+    def _poison(self, record: Record, error: Exception) -> Effects:
+        """The effects of a record that the handler fails on; raises `HandlerBroken` after too many in a row."""
+        limit = self._rules.poison_limit if self._proved else min(_UNPROVED_POISON_LIMIT, self._rules.poison_limit)
+        if self._poisoned_in_a_row >= limit:
+            raise HandlerBroken(
+                f"{limit + 1} records in a row failed in {self.source.topic}-{self.source.partition}, at offset "
+                f"{record.offset}: {error!r}. The {limit} before it are in {self._rules.dead_letters}, to be "
+                "replayed once the handler is mended"
+            ) from error
+        log.error("poison record", partition=self.source.partition, offset=record.offset, exc_info=error)
+        return Effects(dead=[DeadLetter(record, "handler_error", f"{type(error).__name__}: {error}")])
+
+    async def _commit(self, transactions: Transactions, records: Sequence[Record], effects: Effects) -> None:
+        """Commit, and only then let the store take the new states over.
+
+        Where a record is too large for its topic, the partition is taken over again with batches half as
+        large, until the record that causes it stands alone and its dead letter is written instead.
+        """
+        outputs: dict[str, list[OutputRecord]] = dict(effects.outputs)
+        outputs[self._rules.state] = [(key, value, ()) for key, value in effects.states.items()]
+        outputs[self._rules.dead_letters] = [self._dead_letter(letter) for letter in effects.dead]
+        next_offset = records[-1].offset + 1
+        try:
+            ends = await transactions.commit(outputs, self._rules.app_id, next_offset)
+        except TooLarge as error:
+            self._narrow_down(records, error)
+            raise
+        if self._limit is not None:  # whatever was too large may still lie ahead
+            self._limit = min(2 * self._limit, self._rules.max_batch_records)
+        store = self._open_store
+        if effects.states:
+            await self._means.in_compute(store.take, effects.states, ends.get(self._rules.state, store.position))
+        self.next_offset = next_offset
+        self.status, self.failure = "running", None
+
+    def _narrow_down(self, records: Sequence[Record], error: TooLarge) -> None:
+        if len(records) > 1:
+            self._limit = len(records) // 2
+        elif self._too_large is not None and self._too_large[0] == records[0].offset:
+            raise RuntimeError(f"{self._rules.dead_letters} does not take a dead letter: {error}") from error
+        else:
+            self._too_large = records[0].offset, str(error)
+            self._limit = 1
+
+    @property
+    def _open_store(self) -> Store:
+        if self._store is None:
+            raise RuntimeError(f"{self.source} was given up")
+        return self._store
+
+    def _dead_letter(self, letter: DeadLetter) -> OutputRecord:
+        record, source = letter.record, self.source
+        headers = dead_letter_headers(
+            record.headers,
+            letter.reason,
+            letter.message,
+            source.topic,
+            source.partition,
+            record.offset,
+            record.timestamp,
+        )
+        return fit(record.key, record.value, headers)
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")
