@@ -13,7 +13,8 @@ import msgspec
 
 from bench.job import Counting, Plan
 from streams.cluster import Cluster
-from streams.engine import Engine, EngineConfig
+from streams.engine import Engine
+from streams.engine_config import EngineConfig
 from streams.names import Topics
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ops.settings import Settings
 from policy.slate import PolicyConfig
 from streams.cluster import Cluster
-from streams.engine import EngineConfig
+from streams.engine_config import EngineConfig
 from streams.names import Topics
 from streams.pipeline import PipelineConfig
 from streams.state import StateLimits

@@ -12,21 +12,16 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from streams.cluster import Cluster
+from streams.engine_config import EngineConfig
 from streams.job import Handler
-from streams.partition import ForeignOffset as ForeignOffset
-from streams.partition import HandlerBroken as HandlerBroken
-from streams.partition import Kafka, Means, Partition
-from streams.restore import restore
-from streams.store import MemoryStores, Store, Stores
-from streams.transactions import TransactionConfig, TransactionPair
+from streams.partition import Means, Partition
+from streams.store import MemoryStores, Stores
 
 log = structlog.get_logger(__name__)
 
@@ -34,53 +29,8 @@ PULSE_SECONDS = 2.0
 """How often the cluster is asked for a sign of life."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    """How the engine runs.
-
-    `poison_limit`: see `HandlerBroken`; `park_seconds`: how long a partition whose handler is broken waits before
-    another try; `stop_seconds`: how long `Engine.stop` waits for what is in hand.
-    """
-
-    cluster: Cluster
-    app_id: str
-    events: str
-    state: str
-    dead_letters: str
-    max_batch_records: int = 128
-    session_timeout_ms: int = 10_000
-    transaction_timeout_ms: int = 30_000
-    retry_seconds: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
-    poison_limit: int = 16
-    park_seconds: float = 30.0
-    stop_seconds: float = 10.0
-
-
 class UnreadableRecord(Exception):
     """The client library cannot decode a record, and does not say which."""
-
-
-class RealKafka:
-    """The cluster that the configuration names."""
-
-    def __init__(self, config: EngineConfig) -> None:
-        self._config = config
-
-    def consumer(self) -> Any:
-        return self._config.cluster.consumer(
-            group_id=self._config.app_id,
-            session_timeout_ms=self._config.session_timeout_ms,
-            heartbeat_interval_ms=min(3_000, self._config.session_timeout_ms // 3),
-            rebalance_timeout_ms=60_000,
-            fetch_max_wait_ms=200,
-        )
-
-    def transactions(self, source: TopicPartition) -> TransactionPair:
-        config = TransactionConfig(self._config.cluster, self._config.app_id, self._config.transaction_timeout_ms)
-        return TransactionPair(config, source)
-
-    async def restore(self, partition: int, store: Store) -> None:
-        await restore(self._config.cluster, TopicPartition(self._config.state, partition), store)
 
 
 class Engine(ConsumerRebalanceListener):
@@ -95,14 +45,19 @@ class Engine(ConsumerRebalanceListener):
         handler: Handler,
         stores: Stores | None = None,
         *,
-        kafka: Kafka | None = None,
         compute: Executor | None = None,
     ) -> None:
         self._config = config
         self._compute = compute or ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._means = Means(config, handler, kafka or RealKafka(config), stores or MemoryStores(), self._compute)
+        self._means = Means(config, handler, stores or MemoryStores(), self._compute)
         self._partitions: dict[TopicPartition, Partition] = {}
-        self._consumer = self._means.kafka.consumer()
+        self._consumer = config.cluster.consumer(
+            group_id=config.app_id,
+            session_timeout_ms=config.session_timeout_ms,
+            heartbeat_interval_ms=min(3_000, config.session_timeout_ms // 3),
+            rebalance_timeout_ms=60_000,
+            fetch_max_wait_ms=200,
+        )
         self.joined = False
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None

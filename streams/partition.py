@@ -20,9 +20,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from streams.deadletters import dead_letter_headers, fit
+from streams.engine_config import EngineConfig
 from streams.job import DeadLetter, Effects, Handler, OutputRecord, Record
+from streams.restore import restore
 from streams.store import Store, StoreDamaged, Stores
-from streams.transactions import Fenced, NotCommitted, TooLarge, Transactions
+from streams.transactions import Fenced, NotCommitted, TooLarge, TransactionConfig, TransactionPair
 
 log = structlog.get_logger(__name__)
 
@@ -44,27 +46,6 @@ class ForeignOffset(Exception):
     """The group's committed offset lies beyond the end of the log: it belongs to another topic of that name."""
 
 
-class Rules(Protocol):
-    """What the engine's configuration says about a partition; see `streams.engine.EngineConfig`."""
-
-    @property
-    def app_id(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def dead_letters(self) -> str: ...
-    @property
-    def max_batch_records(self) -> int: ...
-    @property
-    def session_timeout_ms(self) -> int: ...
-    @property
-    def retry_seconds(self) -> tuple[float, ...]: ...
-    @property
-    def park_seconds(self) -> float: ...
-    @property
-    def poison_limit(self) -> int: ...
-
-
 class Offsets(Protocol):
     """What a partition asks about its log; the group's consumer answers."""
 
@@ -73,26 +54,12 @@ class Offsets(Protocol):
     async def end_offsets(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]: ...
 
 
-class Kafka(Protocol):
-    """What the engine needs of a cluster. Tests put a model of one here."""
-
-    def consumer(self) -> Any:
-        """A member of the workers' group, not started: the client library's consumer, or one like it."""
-
-    def transactions(self, source: TopicPartition) -> Transactions:
-        """The transactions of an input partition, not open."""
-
-    async def restore(self, partition: int, store: Store) -> None:
-        """Bring a store up to the end of the changelog, all of whose writers are fenced."""
-
-
 @dataclass(frozen=True, slots=True)
 class Means:
     """What every partition of an engine works with."""
 
-    rules: Rules
+    config: EngineConfig
     handler: Handler
-    kafka: Kafka
     stores: Stores
     compute: Executor
 
@@ -118,7 +85,7 @@ class Partition:
         self.next_offset = 0
         self.failure: Exception | None = None
         self._means = means
-        self._rules = means.rules
+        self._config = means.config
         self._offsets = offsets
         self._parked = parked
         self._store: Store | None = None
@@ -146,12 +113,12 @@ class Partition:
 
     @property
     def hungry(self) -> bool:
-        return len(self._queue) < self._rules.max_batch_records and self._queued_bytes < _QUEUE_BYTES
+        return len(self._queue) < self._config.max_batch_records and self._queued_bytes < _QUEUE_BYTES
 
     @property
     def full(self) -> bool:
         """The log is the buffer, not this process's memory: no more should be fetched for now."""
-        return len(self._queue) > _QUEUE_BATCHES * self._rules.max_batch_records or self._queued_bytes > _QUEUE_BYTES
+        return len(self._queue) > _QUEUE_BATCHES * self._config.max_batch_records or self._queued_bytes > _QUEUE_BYTES
 
     @property
     def users(self) -> int:
@@ -187,7 +154,7 @@ class Partition:
         """Take the partition over and process it; start again from the log after every failure."""
         failures = 0
         while True:
-            transactions = self._means.kafka.transactions(self.source)
+            transactions = self._transactions()
             try:
                 await transactions.open()
                 await self._take_over()
@@ -202,6 +169,12 @@ class Partition:
                 async with self._working:  # not to be cancelled half-way
                     await transactions.close()
 
+    def _transactions(self) -> TransactionPair:
+        config = self._config
+        return TransactionPair(
+            TransactionConfig(config.cluster, config.app_id, config.transaction_timeout_ms), self.source
+        )
+
     def _seconds_until_retry(self, error: Exception, failures: int) -> float:
         """Say what went wrong, and how long to wait before the partition is taken over again."""
         partition, wait = self.source.partition, 0.0
@@ -211,14 +184,14 @@ class Partition:
         elif isinstance(error, Fenced):
             # Normally a rebalance ends this task soon. If none does, the fence was our own timed-out
             # transaction, and the partition is still ours to take over.
-            self.status, wait = "fenced", 2 * self._rules.session_timeout_ms / 1000
+            self.status, wait = "fenced", 2 * self._config.session_timeout_ms / 1000
             log.warning("fenced", partition=partition, error=str(error), retry_in_seconds=wait)
         elif isinstance(error, NotCommitted | KafkaError | OSError):
-            wait = self._rules.retry_seconds[min(failures, len(self._rules.retry_seconds) - 1)]
+            wait = self._config.retry_seconds[min(failures, len(self._config.retry_seconds) - 1)]
             self.status = "retrying"
             log.warning("batch not committed", partition=partition, error=str(error), retry_in_seconds=wait)
         else:
-            self.status, self.failure, wait = "parked", error, self._rules.park_seconds
+            self.status, self.failure, wait = "parked", error, self._config.park_seconds
             log.error("parked", partition=partition, error=repr(error), retry_in_seconds=wait, exc_info=error)
             self._parked()
         return wait
@@ -239,7 +212,7 @@ class Partition:
         if self._store is None:
             self._store = await self._means.in_compute(self._means.stores.open, partition)
         try:
-            await self._means.kafka.restore(partition, self._store)
+            await restore(self._config.cluster, TopicPartition(self._config.state, partition), self._store)
             committed = await self._within_log(await self._offsets.committed(self.source))
             await self._means.in_compute(self._means.handler.assigned, partition, self._store)
         except StoreDamaged:
@@ -273,13 +246,13 @@ class Partition:
                 beginning=first,
             )
             return first
-        for wait in (*self._rules.retry_seconds, None):  # a new leader may not know its log's end yet
+        for wait in (*self._config.retry_seconds, None):  # a new leader may not know its log's end yet
             end = (await self._offsets.end_offsets([source]))[source]
             if committed <= end:
                 break
             if wait is None:
                 raise ForeignOffset(
-                    f"group {self._rules.app_id} has committed offset {committed} of {source.topic}-{source.partition}"
+                    f"group {self._config.app_id} has committed offset {committed} of {source.topic}-{source.partition}"
                     f", which ends at {end}: offsets and states belong to another topic of that name, deleted since. "
                     "Use another DRIFTLINE_TOPIC_PREFIX, or stop all workers and delete the group and all of the "
                     "prefix's topics, and create them again"
@@ -293,7 +266,7 @@ class Partition:
         """Yield whatever has arrived, at most `max_batch_records` at a time, or fewer where one was too large."""
         while True:
             await self._arrived.wait()
-            limit = self._limit or self._rules.max_batch_records
+            limit = self._limit or self._config.max_batch_records
             records, self._queue = self._queue[:limit], self._queue[limit:]
             self._queued_bytes -= sum(_size(record) for record in records)
             if not self._queue:
@@ -301,7 +274,7 @@ class Partition:
             if records:
                 yield records
 
-    async def _process(self, transactions: Transactions, records: Sequence[Record]) -> None:
+    async def _process(self, transactions: TransactionPair, records: Sequence[Record]) -> None:
         """Apply and commit `records`; when the handler fails, halve them until the culprit stands alone."""
         if records[0].offset < self.next_offset:
             raise NotCommitted(f"offset {records[0].offset} fetched again, expected {self.next_offset} or later")
@@ -333,36 +306,36 @@ class Partition:
 
     def _poison(self, record: Record, error: Exception) -> Effects:
         """The effects of a record that the handler fails on; raises `HandlerBroken` after too many in a row."""
-        limit = self._rules.poison_limit if self._proved else min(_UNPROVED_POISON_LIMIT, self._rules.poison_limit)
+        limit = self._config.poison_limit if self._proved else min(_UNPROVED_POISON_LIMIT, self._config.poison_limit)
         if self._poisoned_in_a_row >= limit:
             raise HandlerBroken(
                 f"{limit + 1} records in a row failed in {self.source.topic}-{self.source.partition}, at offset "
-                f"{record.offset}: {error!r}. The {limit} before it are in {self._rules.dead_letters}, to be "
+                f"{record.offset}: {error!r}. The {limit} before it are in {self._config.dead_letters}, to be "
                 "replayed once the handler is mended"
             ) from error
         log.error("poison record", partition=self.source.partition, offset=record.offset, exc_info=error)
         return Effects(dead=[DeadLetter(record, "handler_error", f"{type(error).__name__}: {error}")])
 
-    async def _commit(self, transactions: Transactions, records: Sequence[Record], effects: Effects) -> None:
+    async def _commit(self, transactions: TransactionPair, records: Sequence[Record], effects: Effects) -> None:
         """Commit, and only then let the store take the new states over.
 
         Where a record is too large for its topic, the partition is taken over again with batches half as
         large, until the record that causes it stands alone and its dead letter is written instead.
         """
         outputs: dict[str, list[OutputRecord]] = dict(effects.outputs)
-        outputs[self._rules.state] = [(key, value, ()) for key, value in effects.states.items()]
-        outputs[self._rules.dead_letters] = [self._dead_letter(letter) for letter in effects.dead]
+        outputs[self._config.state] = [(key, value, ()) for key, value in effects.states.items()]
+        outputs[self._config.dead_letters] = [self._dead_letter(letter) for letter in effects.dead]
         next_offset = records[-1].offset + 1
         try:
-            ends = await transactions.commit(outputs, self._rules.app_id, next_offset)
+            ends = await transactions.commit(outputs, self._config.app_id, next_offset)
         except TooLarge as error:
             self._narrow_down(records, error)
             raise
         if self._limit is not None:  # whatever was too large may still lie ahead
-            self._limit = min(2 * self._limit, self._rules.max_batch_records)
+            self._limit = min(2 * self._limit, self._config.max_batch_records)
         store = self._open_store
         if effects.states:
-            await self._means.in_compute(store.take, effects.states, ends.get(self._rules.state, store.position))
+            await self._means.in_compute(store.take, effects.states, ends.get(self._config.state, store.position))
         self.next_offset = next_offset
         self.status, self.failure = "running", None
 
@@ -370,7 +343,7 @@ class Partition:
         if len(records) > 1:
             self._limit = len(records) // 2
         elif self._too_large is not None and self._too_large[0] == records[0].offset:
-            raise RuntimeError(f"{self._rules.dead_letters} does not take a dead letter: {error}") from error
+            raise RuntimeError(f"{self._config.dead_letters} does not take a dead letter: {error}") from error
         else:
             self._too_large = records[0].offset, str(error)
             self._limit = 1

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -50,22 +50,16 @@ class TooLarge(NotCommitted):
     """A record is larger than its topic takes: the same outputs will never commit."""
 
 
-class Transactions(Protocol):
-    """The transactions of one input partition, whoever makes them; see `TransactionPair`."""
-
-    async def open(self) -> None: ...
-    async def close(self) -> None: ...
-    async def commit(
-        self, outputs: Mapping[str, Iterable[OutputRecord]], group: str, next_offset: int
-    ) -> dict[str, int]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class TransactionConfig:
     cluster: Cluster
     app_id: str
     transaction_timeout_ms: int = 30_000
     request_timeout_ms: int = 15_000
+
+
+Sent = tuple["asyncio.Future[Any]", int]
+"""The answer to a batch of records, and how many they are."""
 
 
 class TransactionPair:
@@ -157,10 +151,6 @@ class TransactionPair:
         if batch.record_count():
             await send()
         return pending
-
-
-Sent = tuple["asyncio.Future[Any]", int]
-"""The answer to a batch of records, and how many they are."""
 
 
 def _ends(pending: Mapping[str, list[Sent]]) -> dict[str, int]:

@@ -28,7 +28,8 @@ from models.release import Release
 from models.serving import ServingModel
 from streams.broadcast import Broadcast
 from streams.contracts import ReleasePointer
-from streams.engine import Engine, EngineConfig
+from streams.engine import Engine
+from streams.engine_config import EngineConfig
 from streams.names import Topics
 from streams.pipeline import Pipeline, PipelineConfig
 

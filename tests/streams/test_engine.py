@@ -14,8 +14,10 @@ from aiokafka.record import default_records
 from structlog.testing import capture_logs
 
 from streams.cluster import Cluster
-from streams.engine import Engine, EngineConfig, ForeignOffset, HandlerBroken, UnreadableRecord
+from streams.engine import Engine, UnreadableRecord
+from streams.engine_config import EngineConfig
 from streams.job import DeadLetter, Effects, Record
+from streams.partition import ForeignOffset, HandlerBroken
 from streams.topics import Topics
 from streams.transactions import Fenced, NotCommitted, TransactionConfig, TransactionPair
 from tests.conftest import Wire
