@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from ops.contract_examples import EXAMPLES
 from streams import contracts
+from streams.deadletters import REASONS
 from streams.topics import SPECS, TopicSpec
 
 Schema = dict[str, Any]
@@ -68,7 +69,10 @@ def page() -> str:
     """Return the page about the contracts, as Markdown."""
     topics = "\n".join(_topic(spec) for spec in SPECS if spec.name in contracts.TOPIC_MESSAGES)
     parts = "\n".join(_section("###", getattr(contracts, name), part) for name, part in _parts().items())
-    return _PAGE.replace("{{topics}}", topics.strip()).replace("{{parts}}", parts.strip())
+    reasons = "\n".join(f"| `{reason}` | {wrong} |" for reason, wrong in REASONS.items())
+    return (
+        _PAGE.replace("{{topics}}", topics.strip()).replace("{{parts}}", parts.strip()).replace("{{reasons}}", reasons)
+    )
 
 
 def _parts() -> dict[str, Schema]:
@@ -185,21 +189,11 @@ UTF-8 text:
 | `driftline-source-topic`, `driftline-source-partition`, `driftline-source-offset` | where the record lay |
 | `driftline-source-time` | the record's timestamp, milliseconds since the epoch, UTC |
 | `driftline-truncated` | only on a letter too large to keep whole: the original size in bytes |
+| `driftline-escaped` | only where header names are not UTF-8: positions (from 0) of those, escaped as `caf\\xe9` |
 
 | Reason | What was wrong |
 |---|---|
-| `malformed_json` | not JSON, or not UTF-8 |
-| `schema` | a field is missing, of a wrong type or out of bounds |
-| `unknown_kind` | an event of no known `kind` |
-| `unknown_action` | an action that is not in `DRIFTLINE_EVENTS_ACTIONS` |
-| `wrong_key` | the record's key is not the user's or item's id |
-| `null_value` | an event without a value; to forget a user send `erase` |
-| `time_past`, `time_future` | before 1990 (a unit mixed up, most likely), or ahead of its arrival |
-| `duplicate_id` | an event whose `id` the user's state remembers |
-| `envelope` | CloudEvents headers of another version, or not text |
-| `already_folded` | an event that lies before the last one of its user's state |
-| `handler_error` | an event that made its batch fail again and again, alone too |
-| `too_large` | an event whose answer, or the state it makes, is larger than its topic takes |
+{{reasons}}
 
 ## Parts of messages
 

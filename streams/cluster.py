@@ -13,6 +13,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams import lenient as lenient  # every consumer reads header names that are not UTF-8
+
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 
 

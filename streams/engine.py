@@ -29,10 +29,6 @@ PULSE_SECONDS = 2.0
 """How often the cluster is asked for a sign of life."""
 
 
-class UnreadableRecord(Exception):
-    """The client library cannot decode a record, and does not say which."""
-
-
 class Engine(ConsumerRebalanceListener):
     """Runs a handler over the events topic as one member of the consumer group `app_id`.
 
@@ -184,26 +180,10 @@ class Engine(ConsumerRebalanceListener):
                 log.warning("fetch failed, retrying", error=repr(error))
                 await asyncio.sleep(self._config.retry_seconds[0])
                 continue
-            except UnicodeDecodeError as error:
-                raise UnreadableRecord(await self._unreadable(error)) from error
             for source, records in batches.items():
                 owned = self._partitions.get(source)
                 if owned is not None:
                     owned.offer(records)
-
-    async def _unreadable(self, error: UnicodeDecodeError) -> str:
-        """Say what can be known: the library decodes a whole batch of the log, and steps over none of its records."""
-        after = {
-            str(source.partition): await self._consumer.position(source)
-            for source, owned in self._partitions.items()
-            if owned.ready
-        }
-        return (
-            f"a record of {self._config.events} has a header name that is not UTF-8, {error.object!r}, which the Kafka "
-            f"client cannot read. It lies at or after one of these offsets (by partition): {after}. Find it with a "
-            f"consumer that prints headers, stop all workers, move group {self._config.app_id} past it "
-            "(kafka-consumer-groups --reset-offsets --to-offset), start them again, and mend the producer"
-        )
 
     def _move_positions(self) -> None:
         for source, owned in self._partitions.items():

@@ -15,6 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from streams.contracts import MAX_ID_BYTES, Event, Impression, Interaction, Item, ItemVector
+from streams.deadletters import is_utf8
 
 
 class BadMessage(ValueError):
@@ -134,7 +135,7 @@ def _check_id(field: str, value: str) -> None:
 
 
 def _show(value: str | bytes | None) -> str:
-    text = repr(value)
+    text = repr(None if value is None else value[:60])  # a key may be a megabyte
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -150,8 +151,14 @@ class Envelope(Struct, frozen=True):
 def cloud_event(headers: Sequence[tuple[str, bytes]]) -> Envelope | None:
     """Return the CloudEvents envelope of a record's headers, or None when there is none.
 
-    Raises `BadMessage` for an envelope of a version other than 1.x.
+    Raises `BadMessage` for an envelope of a version other than 1.x, and for a header of any kind whose name is not
+    UTF-8: what cannot be written cannot be passed on.
     """
+    for name, _ in headers:
+        if not is_utf8(name):
+            raise BadMessage(
+                "envelope", f"a header's name is {_show(name.encode(errors='surrogateescape'))}; expected UTF-8"
+            )
     found = {name[3:].lower(): value for name, value in headers if name[:3].lower() == "ce_"}
     if not found:
         return None

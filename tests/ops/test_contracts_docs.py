@@ -27,6 +27,7 @@ from streams.contracts import (
     encode,
     item_text,
 )
+from streams.deadletters import REASONS
 from streams.validation import EventRules, decode_event, decode_item
 
 ROOT = Path(__file__).parents[2]
@@ -132,5 +133,6 @@ def test_every_reason_for_a_dead_letter_is_on_the_page():
     )
     assert {"schema", "time_past", "handler_error"} <= reasons
     explained = set(re.findall(r"`(\w+)`", documents()["contracts.md"].split("| Reason |")[1].split("## ")[0]))
+    assert reasons == set(REASONS)
     assert reasons <= explained
     assert explained - reasons <= {"kind", "erase", "id", "DRIFTLINE_EVENTS_ACTIONS"}

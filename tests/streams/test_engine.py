@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
-from aiokafka.record import default_records
 from structlog.testing import capture_logs
 
 from streams.cluster import Cluster
-from streams.engine import Engine, UnreadableRecord
+from streams.engine import Engine
 from streams.engine_config import EngineConfig
 from streams.job import DeadLetter, Effects, Record
 from streams.partition import ForeignOffset, HandlerBroken
@@ -323,31 +322,6 @@ async def commit_offset(bootstrap: str, topics: Topics, offset: int) -> None:
         await consumer.commit({source: offset})
     finally:
         await consumer.stop()
-
-
-@pytest.mark.parametrize("partitions", [1])
-async def test_a_header_name_that_is_not_utf8_stops_the_worker_in_words(
-    wire: Wire, topics: Topics, start: Runner, bootstrap: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Odd(str):
-        def encode(self, *arguments: object) -> bytes:
-            return b"caf\xe9"
-
-    await wire.produce(topics.events, events(3))
-    with monkeypatch.context() as patch:
-        builder = default_records._DefaultRecordBatchBuilderPy
-        patch.setattr("aiokafka.producer.message_accumulator.DefaultRecordBatchBuilder", builder)
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
-        await producer.start()
-        try:
-            batch = producer.create_batch()
-            batch.append(timestamp=None, key=b"a", value=b"x", headers=[(Odd("name"), b"")])
-            await (await producer.send_batch(batch, topics.events, partition=0))
-        finally:
-            await producer.stop()
-    _, task = await start(CountPerKey(topics.recommendations))
-    with pytest.raises(UnreadableRecord, match=r"caf\\xe9.*reset-offsets"):
-        await asyncio.wait_for(task, 30)
 
 
 @pytest.mark.parametrize("partitions", [1])
