@@ -48,6 +48,13 @@ class RingCache:
         """Forget these users: their next event is their first."""
         self.count[rows] = 0
 
+    def erase(self, rows: Int64) -> None:
+        """As `clear`, leaving nothing of what these users did in memory either."""
+        self.clear(rows)
+        self.keys[:, rows] = 0
+        self.values[:, rows] = 0
+        self.times[rows] = 0
+
     def gather(self, layer: int, rows: Int64) -> tuple[Float32, Float32]:
         """Keys and values of these rows, each [B, W, d], in scratch memory that the next call overwrites."""
         keys, values = self.scratch[:, : len(rows)]

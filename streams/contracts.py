@@ -62,7 +62,10 @@ class Erase(Struct, frozen=True, gc=False, tag="erase", tag_field="kind"):
 
     user: Annotated[Id, Meta(description="who; also the record's key")]
     time: Annotated[Millis, Meta(description="when it was asked, by the producer's clock")]
-    id: Annotated[Id | None, Meta(description="the event's own id")] = None
+    id: Annotated[
+        Id | None,
+        Meta(description="the event's own id, for its sender: nothing remembers it, to erase twice is harmless"),
+    ] = None
 
 
 Event = Interaction | Impression | Request | Erase

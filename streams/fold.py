@@ -98,6 +98,8 @@ class Folder:
                 self._fold_one(folded, event, record, states)
             except BadMessage as error:
                 folded.dead.append(DeadLetter(record, error.reason, str(error)))
+        if erased := {key: touched.state for key, touched in folded.users.items() if touched.erased}:
+            self._wait_no_more(erased)
         self._close_absent(folded, states)
         return folded
 
@@ -116,16 +118,25 @@ class Folder:
             heapq.heappush(self._deadlines, (deadline, key))
 
     def _put_back(self, states: Mapping[bytes, bytes]) -> None:
-        """Wait again for the users whose windows the last batch closed, as far as it was not committed."""
+        """Wait again for the users whose windows the last batch closed or erased, as far as it was not committed."""
         for key in self._taken:
             if key in states:
                 self._watch(key, decode_user(states[key]))
         self._taken.clear()
 
+    def _wait_no_more(self, erased: Mapping[bytes, UserState]) -> None:
+        """Wait for no window from before an erasure: nothing here may go on knowing who does not come back."""
+        self._waiting -= erased.keys()
+        self._taken += erased
+        self._deadlines = [one for one in self._deadlines if one[1] not in erased]
+        heapq.heapify(self._deadlines)
+        for key, state in erased.items():
+            self._watch(key, state)
+
     def _close_absent(self, folded: Folded, states: Mapping[bytes, bytes]) -> None:
         """Close the due windows of users who have no event in this batch."""
-        while self._deadlines and self._deadlines[0][0] <= folded.watermark:
-            if len(self._taken) >= MAX_CLOSED_PER_BATCH:
+        for _ in range(MAX_CLOSED_PER_BATCH):
+            if not self._deadlines or self._deadlines[0][0] > folded.watermark:
                 return
             _, key = heapq.heappop(self._deadlines)
             self._waiting.discard(key)
@@ -148,6 +159,9 @@ class Folder:
             raise BadMessage(
                 "already_folded", f"offset {record.offset} is not after {state.offset}, the last folded of this user"
             )
+        if isinstance(event, Erase):
+            self._erase(folded, touched, event, record.offset)
+            return
         if event.id is not None and not state.remember_id(event.id, self._limits):
             raise BadMessage("duplicate_id", f"id {event.id!r} was seen before; expected a new one for a new event")
         folded.watermark = max(folded.watermark, event.time)
@@ -156,16 +170,24 @@ class Folder:
         touched.covers.append(record.offset)
         touched.time, touched.arrived = event.time, record.timestamp
         touched.watermark = folded.watermark
+        item = None
         if isinstance(event, Interaction):
+            item = event.item
             self._interact(touched, event)
         elif isinstance(event, Impression):
             self._show(folded, touched, event, record.offset)
-        elif isinstance(event, Erase):
-            touched.erased, touched.covers = touched.erased + touched.covers, []
-            touched.state, touched.stamp, touched.new = UserState(), None, []
-        touched.state.offset = record.offset
-        item = event.item if isinstance(event, Interaction) else None
+        state.offset = record.offset
         touched.cause = Cause(self._partition, record.offset, _kind(event), item)
+
+    def _erase(self, folded: Folded, touched: Touched, event: Erase, offset: int) -> None:
+        """Forget a user: what was remembered, what waits for its outcome, and outcomes not yet written.
+
+        Never refused for its id: it may be one that the user's events have used, and to erase twice does no harm.
+        """
+        folded.watermark = max(folded.watermark, event.time)
+        folded.outcomes = [outcome for outcome in folded.outcomes if outcome.user != event.user]
+        touched.erased, touched.covers = [*touched.erased, *touched.covers, offset], []
+        touched.state, touched.stamp, touched.new = UserState(offset=offset), None, []
 
     def _touch(self, folded: Folded, user: str, states: Mapping[bytes, bytes]) -> Touched:
         key = user.encode()

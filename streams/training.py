@@ -22,7 +22,8 @@ _vector_decoder = msgspec.json.Decoder(ItemVector)
 class History:
     """Collects events, a user's in order, into a log of interactions.
 
-    An erasure takes what the user did before; a repeated event id counts once, as in the worker's states.
+    An erasure takes what the user did before, and his event ids; a repeated event id counts once, as in the worker's
+    states.
     `until` (ms, event time) leaves out interactions of that time or later, but no erasure.
     """
 
@@ -31,7 +32,7 @@ class History:
         self._rows = {item: row for row, item in enumerate(items)}
         self._actions = {action: index for index, action in enumerate(actions)}
         self._users: dict[str, int] = {}
-        self._ids: set[tuple[str, str]] = set()
+        self._ids: dict[str, set[str]] = {}
         self._erased: dict[int, int] = {}
         self._columns: tuple[list[int], list[int], list[int], list[int], list[float]] = ([], [], [], [], [])
 
@@ -39,6 +40,7 @@ class History:
         """Take an interaction or an erasure; other events say nothing of taste."""
         if isinstance(event, Erase):
             self._erased[self._user(event.user)] = len(self._columns[0])
+            self._ids.pop(event.user, None)
         elif isinstance(event, Interaction) and self._in_time(event) and not self._repeated(event):
             row = self._rows.get(event.item, -1)
             values = (self._user(event.user), row, event.time, self._actions[event.action], event.weight)
@@ -70,8 +72,9 @@ class History:
     def _repeated(self, event: Interaction) -> bool:
         if event.id is None:
             return False
-        known = (event.user, event.id) in self._ids
-        self._ids.add((event.user, event.id))
+        ids = self._ids.setdefault(event.user, set())
+        known = event.id in ids
+        ids.add(event.id)
         return known
 
 

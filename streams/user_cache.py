@@ -80,13 +80,13 @@ class UserCache:
             self._free.append(self._row.pop(key))
 
     def forget(self, partition: int, user: bytes) -> None:
-        """Drop what was derived from a user's state."""
+        """Drop what was derived from an erased user's state, and blank it."""
         row = self._row.pop((partition, user), None)
         if row is not None:
             self._free.append(row)
-            self._ring.clear(np.array([row]))
+            self._ring.erase(np.array([row]))
             self._hidden[row] = 0
-            self._seen_count[row] = 0
+            self._seen[row], self._seen_count[row] = np.empty(0, np.int64), 0
 
     def _is_true(self, row: int, touched: Touched) -> bool:
         epoch, known = self._made[row]

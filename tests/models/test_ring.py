@@ -32,3 +32,11 @@ def test_no_rows_are_fine(cache: RingCache) -> None:
 def test_a_cache_holds_somebody() -> None:
     with pytest.raises(ValueError, match="rows is 0"):
         RingCache(0, EvolutionConfig(), "release", scratch_rows=2)
+
+
+def test_erasing_leaves_nothing_of_a_row_and_the_others_as_they_are(cache: RingCache) -> None:
+    for array in (cache.keys, cache.values, cache.times, cache.count):
+        array[...] = 7
+    cache.erase(np.array([2]))
+    assert not (cache.keys[:, 2].any() or cache.values[:, 2].any() or cache.times[2].any() or cache.count[2])
+    assert (cache.keys[:, [0, 1, 3, 4]] == 7).all() and (cache.count[[0, 1, 3, 4]] == 7).all()

@@ -277,6 +277,96 @@ def test_erase_and_return_in_one_batch() -> None:
     assert bench.states[b"anna"] == fresh.states[b"anna"]
 
 
+def test_erasing_somebody_unknown_is_answered_too() -> None:
+    bench = Bench()
+    effects = bench.send(record(0, Erase("nobody", START)))
+    ((key, value, headers),) = effects.outputs["recommendations"]
+    assert (key, value, json.loads(dict(headers)[COVERS])) == (b"nobody", None, [0])
+    assert effects.states[b"nobody"] is None and effects.dead == []
+
+
+def test_erasing_again_and_again_is_answered_by_one_tombstone_a_batch() -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1))
+    erase = [record(n, Erase("anna", START + n, id="gone")) for n in (1, 3)]
+    effects = bench.send(erase[0], view(2, "anna", 2, 1), erase[1])
+    ((_, value, headers),) = effects.outputs["recommendations"]
+    assert (value, json.loads(dict(headers)[COVERS]), effects.dead) == (None, [1, 2, 3], [])
+    assert b"anna" not in bench.states
+    again = bench.send(record(4, Erase("anna", START + 4, id="gone")))
+    assert json.loads(dict(again.outputs["recommendations"][0][2])[COVERS]) == [4]
+
+
+def test_an_erasure_is_not_refused_for_an_id_that_the_users_events_have_used() -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1, id="e1"))
+    effects = bench.send(record(1, Erase("anna", START, id="e1")))
+    assert effects.dead == [] and b"anna" not in bench.states
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],  # the erasure's own time, 100 s, is past the window of 60 s
+        [view(1, "anna", 2, 99)],  # an event of hers closes the window
+        [view(1, "bert", 2, 99)],  # one of somebody else does
+        [record(n, Impression("anna", START + n, ["i1"])) for n in range(1, 4)],  # the fourth open slate evicts one
+    ],
+)
+def test_no_outcome_is_written_with_an_erasure_or_after_it(before: list[FakeRecord]) -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1))
+    bench.send(*before, record(5, Erase("anna", START + 100_000)))
+    bench.send(view(6, "bert", 3, 300), view(7, "bert", 4, 500))
+    assert "anna" not in {outcome.user for outcome in bench.outcomes}
+
+
+def test_an_erased_user_is_in_no_list_of_open_windows_and_one_whose_erasure_failed_still_is() -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1), view(1, "bert", 2))
+    folder = bench.pipeline._folders[0]
+    erase = record(2, Erase("anna", START + 1000))
+    bench.pipeline.apply(0, [erase], bench.states)  # its effects are dropped: the batch failed later on
+    assert {key for _, key in folder._deadlines} == {b"bert"}
+    bench.send(view(2, "bert", 3, 70))
+    assert {o.user for o in bench.outcomes} == {"anna", "bert"}
+    bench.send(view(3, "anna", 1, 71))
+    bench.send(record(4, Erase("anna", START + 72_000)))
+    assert b"anna" not in folder._waiting and b"anna" not in {key for _, key in folder._deadlines}
+    bench.send(view(5, "bert", 3, 73))
+    assert b"anna" not in folder._taken
+
+
+def test_the_window_of_one_who_returns_with_his_erasure_closes() -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1))
+    bench.send(record(1, Erase("anna", START + 1000)), record(2, Impression("anna", START + 2000, ["i1", "i2"])))
+    bench.send(view(3, "bert", 3, 200))
+    assert {o.slate for o in bench.outcomes} == {"0-2"} and len(bench.outcomes) == 2  # another's, and ours
+
+
+def test_after_an_erasure_whose_commit_failed_the_user_is_who_he_was() -> None:
+    bench, undisturbed = Bench(), Bench()
+    for one in (bench, undisturbed):
+        one.send(*(view(n, "anna", n, n) for n in range(3)))
+    bench.pipeline.apply(0, [record(3, Erase("anna", START + 4000)), view(4, "anna", 9, 5)], bench.states)
+    bench.pipeline.assigned(0, bench.states)
+    for one in (bench, undisturbed):
+        one.send(view(3, "anna", 5, 6))
+    assert bench.slates[-1].items == undisturbed.slates[-1].items
+    assert_same_memory(bench.states, undisturbed.states)
+
+
+def test_an_erased_users_attention_cache_is_blank() -> None:
+    bench = Bench()
+    bench.send(*(view(n, "anna", n, n) for n in range(3)))
+    cache = bench.pipeline._users
+    assert cache is not None and cache._ring.keys.any() and cache._hidden.any()
+    bench.send(record(3, Erase("anna", START + 4000)))
+    assert not (cache._ring.keys.any() or cache._ring.values.any() or cache._ring.times.any() or cache._hidden.any())
+    assert not cache._row and not any(len(seen) for seen in cache._seen)
+
+
 def test_an_unknown_item_is_kept_and_used_once_it_arrives() -> None:
     bench = Bench()
     bench.send(view(0, "anna", 90))

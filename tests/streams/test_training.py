@@ -58,6 +58,11 @@ def test_a_repeated_event_counts_once():
     assert len(collected(events)) == 3
 
 
+def test_an_erasure_takes_the_ids_of_events_too():
+    erased = [saw("a", "i0", 1, id="x"), Erase(user="a", time=T + 2), saw("a", "i1", 3, id="x")]
+    assert columns(collected(erased))[1] == [1]
+
+
 def test_until_leaves_out_that_time_and_later():
     assert columns(collected([saw("a", "i0", 1), saw("a", "i1", 2)], until=T + 2))[2] == [T + 1]
 
