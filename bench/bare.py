@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from bench.job import Counting, Plan
+from streams.cluster import Cluster
 from streams.job import OutputRecord
 from streams.names import Topics
 from streams.restore import partitions_of
@@ -26,13 +27,12 @@ MOST_RECORDS = 512
 class Partition:
     """One input partition: its two producers and its states."""
 
-    def __init__(self, bootstrap: str, topics: Topics, source: TopicPartition, job: Counting) -> None:
+    def __init__(self, cluster: Cluster, topics: Topics, source: TopicPartition, job: Counting) -> None:
         self._topics, self._source, self._job = topics, source, job
         self._states: dict[bytes, bytes] = {}
         self._turn = 0
         self._producers = [
-            AIOKafkaProducer(
-                bootstrap_servers=bootstrap,
+            cluster.producer(
                 transactional_id=f"{topics.prefix}bare-{source.partition}-{turn}",
                 max_batch_size=2**19,
                 max_request_size=2**23,
@@ -70,13 +70,13 @@ class Partition:
         self._states.update({key: value for key, value in effects.states.items() if value is not None})
 
 
-async def serve(bootstrap: str, topics: Topics, plan: Plan) -> None:
+async def serve(cluster: Cluster, topics: Topics, plan: Plan) -> None:
     """Run until killed."""
-    sources = await partitions_of(bootstrap, topics.events)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=200)
+    sources = await partitions_of(cluster, topics.events)
+    consumer = cluster.consumer(fetch_max_wait_ms=200)
     await consumer.start()
     consumer.assign(sources)
-    partitions = {source: Partition(bootstrap, topics, source, Counting(plan, topics)) for source in sources}
+    partitions = {source: Partition(cluster, topics, source, Counting(plan, topics)) for source in sources}
     for partition in partitions.values():
         await partition.open()
     while True:
@@ -85,4 +85,4 @@ async def serve(bootstrap: str, topics: Topics, plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], Topics(sys.argv[2]), msgspec.json.decode(sys.argv[3], type=Plan)))
+    asyncio.run(serve(Cluster(sys.argv[1]), Topics(sys.argv[2]), msgspec.json.decode(sys.argv[3], type=Plan)))

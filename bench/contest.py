@@ -21,6 +21,7 @@ from models.release import Release
 from ops.demo.children import Child, Children
 from ops.demo.tasks import beside
 from ops.errors import CliError
+from streams.cluster import Cluster
 from streams.names import Topics
 from streams.restore import read_to_end
 from streams.topics import create
@@ -46,7 +47,7 @@ class Figures(Struct, frozen=True):
 class Course:
     """What is the same for every contender: `events` to drain, then `seconds` of events at a rate; logs in `folder`."""
 
-    bootstrap: str
+    cluster: Cluster
     broker_pid: int
     folder: Path
     synthetic: Synthetic
@@ -81,9 +82,9 @@ async def contest(course: Course, contender: Contender, rate: float | None = Non
     `rate`: events per second of the latency phase; None: RATE of what it drained at. Raises ChildDied when its process
     ends, TimeoutError when it does not answer.
     """
-    await create(course.bootstrap, contender.topics, course.partitions)
+    await create(course.cluster, contender.topics, course.partitions)
     children = Children(course.folder, contender.environment)
-    async with Load(course.bootstrap, contender.topics, course.synthetic, course.users, course.partitions) as load:
+    async with Load(course.cluster, contender.topics, course.synthetic, course.users, course.partitions) as load:
         if contender.world:
             await load.world(course.release)
         warm = await load.everybody()
@@ -99,11 +100,11 @@ async def _timed(
     course: Course, contender: Contender, load: Load, child: Child, marks: tuple[int, int], rate: float | None
 ) -> tuple[Figures, Plan]:
     cpu = cpu_of(child.process.pid, course.broker_pid)
-    async with Watch(course.bootstrap, contender.topics.recommendations, course.partitions, cpu) as watch:
+    async with Watch(course.cluster, contender.topics.recommendations, course.partitions, cpu) as watch:
         first = await watch.reach(marks[0])
         last = await watch.reach(marks[1])
         per_transaction = last.events / await watch.transactions() if contender.transactions else None
-        plan = await _written(course.bootstrap, contender.topics, *load.written(0))
+        plan = await _written(course.cluster, contender.topics, *load.written(0))
         drained = (last.events - first.events) / (last.seconds - first.seconds)
         rate = rate or RATE * drained
         sent = await load.steadily(rate, course.seconds)
@@ -131,7 +132,7 @@ def _figures(
     )
 
 
-async def _written(bootstrap: str, topics: Topics, events: int, past: int) -> Plan:
+async def _written(cluster: Cluster, topics: Topics, events: int, past: int) -> Plan:
     """Records per event and their mean size, of partition 0: it has `events` events, and had `past` states before."""
     written = {}
     for name, begin in (("recommendations", 0), ("decisions", 0), ("outcomes", 0), ("state", past)):
@@ -141,6 +142,6 @@ async def _written(bootstrap: str, topics: Topics, events: int, past: int) -> Pl
             if record.offset >= begin and record.value is not None:  # type: ignore[attr-defined]
                 sizes.append(len(record.value))  # type: ignore[attr-defined]
 
-        await read_to_end(bootstrap, topics.name(name), take, 0)
+        await read_to_end(cluster, topics.name(name), take, 0)
         written[name] = Written(len(sizes) / events, round(sum(sizes) / max(len(sizes), 1)))
     return Plan(**written)

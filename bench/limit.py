@@ -18,10 +18,10 @@ from streams.engine_config import EngineConfig
 from streams.names import Topics
 
 
-async def serve(bootstrap: str, topics: Topics, plan: Plan) -> None:
+async def serve(cluster: Cluster, topics: Topics, plan: Plan) -> None:
     """Run until SIGTERM."""
     config = EngineConfig(
-        cluster=Cluster(bootstrap),
+        cluster=cluster,
         app_id=f"{topics.prefix}app",
         events=topics.events,
         state=topics.state,
@@ -33,4 +33,4 @@ async def serve(bootstrap: str, topics: Topics, plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1], Topics(sys.argv[2]), msgspec.json.decode(sys.argv[3], type=Plan)))
+    asyncio.run(serve(Cluster(sys.argv[1]), Topics(sys.argv[2]), msgspec.json.decode(sys.argv[3], type=Plan)))

@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from aiokafka import AIOKafkaProducer
 
 from bench.synthetic import Ints, Synthetic, zipf_users
 from models.release import Release
+from streams.cluster import Cluster
 from streams.contracts import Interaction, ReleasePointer, encode
 from streams.names import Topics
 from streams.releases import RELEASE_KEY
@@ -30,10 +30,10 @@ Place = tuple[int, int]
 class Load:
     """Writes to the topics of one contender."""
 
-    def __init__(self, bootstrap: str, topics: Topics, synthetic: Synthetic, users: int, partitions: int) -> None:
+    def __init__(self, cluster: Cluster, topics: Topics, synthetic: Synthetic, users: int, partitions: int) -> None:
         self._topics, self._synthetic = topics, synthetic
         self._users, self._partitions = users, partitions
-        self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=2**19, max_request_size=2**23)
+        self._producer = cluster.producer(max_batch_size=2**19, max_request_size=2**23)
         self._random = np.random.default_rng(synthetic.seed)
         self._next, self._past = [0] * partitions, [0] * partitions
 

@@ -30,6 +30,7 @@ from ops.errors import CliError
 from ops.kafka import KAFKA_VERSION, EmbeddedKafka
 from ops.kafka.process import release, tie_to_this_process
 from ops.settings import load as load_settings
+from streams.cluster import Cluster
 from streams.names import Topics
 
 LIMIT = "limit"
@@ -48,14 +49,14 @@ class Size:
 
 
 async def run(
-    bootstrap: str, broker_pid: int, folder: Path, size: Size, say: Say, model: EvolutionConfig | None = None
+    cluster: Cluster, broker_pid: int, folder: Path, size: Size, say: Say, model: EvolutionConfig | None = None
 ) -> dict[str, Figures]:
     """Measure every contender on a broker that runs; `folder` takes the release and logs."""
     say("training a release")
     synthetic = Synthetic.of(size.items)
     trained = synthetic.release(model)
     trained.save(folder / "releases")
-    course = Course(bootstrap, broker_pid, folder, synthetic, trained, size.events, size.users, size.seconds)
+    course = Course(cluster, broker_pid, folder, synthetic, trained, size.events, size.users, size.seconds)
     say("warming the broker up")
     await contest(course, counting(course, "warm-up", "bench.limit", GUESS), 100)
     say("measuring driftline")
@@ -76,7 +77,7 @@ def driftline(course: Course, name: str, *, marginals: bool) -> Contender:
     """The worker as it is deployed."""
     topics = Topics("driftline-on." if marginals else "driftline-off.")
     environment = {
-        "DRIFTLINE_BOOTSTRAP_SERVERS": course.bootstrap,
+        "DRIFTLINE_BOOTSTRAP_SERVERS": course.cluster.bootstrap_servers,
         "DRIFTLINE_DATA_DIR": str(course.folder),
         "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
         "DRIFTLINE_APP_ID": f"{topics.prefix}app",
@@ -91,7 +92,7 @@ def counting(
 ) -> Contender:
     """A contender that only counts and writes what `plan` says."""
     topics = Topics(f"{module.removeprefix('bench.')}-{name.replace(' ', '-')}.")
-    arguments = (course.bootstrap, topics.prefix, msgspec.json.encode(plan).decode())
+    arguments = (course.cluster.bootstrap_servers, topics.prefix, msgspec.json.encode(plan).decode())
     return Contender(name, topics, module, arguments, faster=faster, transactions=transactions)
 
 
@@ -124,7 +125,7 @@ def main(
         try:
             with broker(Path(scratch), status.update) as kafka:
                 pid = kafka.status().pid or 0
-                figures = asyncio.run(run(kafka.address or "", pid, Path(scratch), size, status.update))
+                figures = asyncio.run(run(Cluster(kafka.address or ""), pid, Path(scratch), size, status.update))
         except CliError as error:
             console.print(f"[red]error:[/] {error}")
             raise typer.Exit(1) from None

@@ -13,10 +13,11 @@ from types import TracebackType
 
 import msgspec
 import psutil
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from msgspec import Struct
 
 from bench.load import Place
+from streams.cluster import Cluster
 
 Cpu = Callable[[], tuple[float, float]]
 """CPU seconds that the contender and the broker have used."""
@@ -43,7 +44,7 @@ class Lap:
 class Watch:
     """Reads `topic` until it is left; an asynchronous context manager."""
 
-    bootstrap: str
+    cluster: Cluster
     topic: str
     partitions: int
     cpu: Cpu
@@ -55,9 +56,7 @@ class Watch:
     async def __aenter__(self) -> Watch:
         self._decode = msgspec.json.Decoder(Answer).decode
         self._moved = asyncio.Condition()
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
-        )
+        self._consumer = self.cluster.consumer()
         await self._consumer.start()
         self._consumer.assign([TopicPartition(self.topic, number) for number in range(self.partitions)])
         self._reading = asyncio.create_task(self._read())

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from evaluation.propensity_check import Checked, Drawn, PropensityCheck, Published
 from ops.reader import Reader
+from streams.cluster import Cluster
 from streams.names import Topics
 
 Place = tuple[int, int]
@@ -205,19 +206,19 @@ def floats(column: str) -> NDArray[np.float32]:
 
 
 async def audit(
-    bootstrap: str, topics: Topics, group: str, check_seconds: float, progress: Any = lambda left: None
+    cluster: Cluster, topics: Topics, group: str, check_seconds: float, progress: Any = lambda left: None
 ) -> tuple[Account, Checked]:
     """Read the topics as they are now and account for every event.
 
     Args:
-        bootstrap: `host:port`, several separated by commas.
+        cluster: whose topics.
         topics: their names.
         group: the workers' consumer group: what it has not committed is unanswered, not lost.
         check_seconds: how long to compute probabilities of decisions.
         progress: told how many records are left to read.
     """
     names = [topics.events, topics.recommendations, topics.decisions, topics.events_dlq]
-    async with Reader(bootstrap, names) as reader:
+    async with Reader(cluster, names) as reader:
         committed = await reader.committed(group, topics.events)
         await asyncio.sleep(_MARKERS_S)
         # Answers before events: an event that is answered meanwhile must be among those read.

@@ -50,12 +50,12 @@ def state_limits(settings: Settings) -> StateLimits:
     )
 
 
-def worker_config(settings: Settings, bootstrap: str) -> WorkerConfig:
-    """All that a worker needs; `bootstrap`: `host:port`, several separated by commas."""
+def worker_config(settings: Settings, cluster: Cluster) -> WorkerConfig:
+    """All that a worker needs."""
     topics = Topics(settings.topic_prefix)
     return WorkerConfig(
         engine=EngineConfig(
-            cluster=Cluster(bootstrap),
+            cluster=cluster,
             app_id=settings.app_id,
             events=topics.events,
             state=topics.state,

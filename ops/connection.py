@@ -1,27 +1,33 @@
-"""What every long-running command needs first: the broker's address, its topics in order, readable logs."""
+"""What every long-running command needs first: the cluster, its topics in order, readable logs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from ops.errors import CliError
 from ops.kafka import bootstrap, reachable
 from ops.settings import Settings
 
+if TYPE_CHECKING:
+    from streams.cluster import Cluster
 
-def bootstrap_servers(settings: Settings) -> str:
+
+def connect(settings: Settings) -> Cluster:
     """Return the cluster to use; raises `CliError` when none is there."""
-    return bootstrap(settings.bootstrap_servers, settings.data_dir)
+    from streams.cluster import Cluster
+
+    return Cluster(bootstrap(settings.bootstrap_servers, settings.data_dir))
 
 
-def require_topics(address: str, settings: Settings) -> None:
+def require_topics(cluster: Cluster, settings: Settings) -> None:
     """Raise `CliError` unless the broker answers and every topic is as it should be."""
     from streams.topics import Topics, verify
 
-    with reachable(address):
-        problems = asyncio.run(verify(address, Topics(settings.topic_prefix), settings.partitions))
+    with reachable(cluster):
+        problems = asyncio.run(verify(cluster, Topics(settings.topic_prefix), settings.partitions))
     if problems:
         raise CliError("\n".join(problems), "Create missing topics with `driftline topics create`.")
 

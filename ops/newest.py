@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 
 from ops.errors import CliError
+from streams.cluster import Cluster
 from streams.restore import partitions_of
 
 WINDOW = 1000  # offsets of each partition that are read first
@@ -19,14 +20,14 @@ WINDOW = 1000  # offsets of each partition that are read first
 Places = Mapping[TopicPartition, int]
 
 
-async def newest(bootstrap: str, topic: str, keys: Collection[bytes], window: int = WINDOW) -> dict[bytes, Any]:
+async def newest(cluster: Cluster, topic: str, keys: Collection[bytes], window: int = WINDOW) -> dict[bytes, Any]:
     """Return the newest record of each of `keys` that the topic has, by key; tombstones too.
 
     All partitions are read, in windows from their ends backwards, each four times as long as the last, until every
     key was found: which partition a key is in depends on the client that wrote it. Of a key in several partitions
     the record with the latest timestamp counts, among those in the window that has one.
     """
-    async with _consumer(bootstrap, topic) as consumer:
+    async with _consumer(cluster, topic) as consumer:
         begins = await consumer.beginning_offsets(consumer.assignment())
         ends = await consumer.end_offsets(consumer.assignment())
         found: dict[bytes, ConsumerRecord] = {}
@@ -41,12 +42,12 @@ async def newest(bootstrap: str, topic: str, keys: Collection[bytes], window: in
         return found
 
 
-async def coming(bootstrap: str, topic: str, whole: str | None = None) -> AsyncIterator[list[Any]]:
+async def coming(cluster: Cluster, topic: str, whole: str | None = None) -> AsyncIterator[list[Any]]:
     """Yield the records of a topic that are written from now on, in the batches they come in; never ends.
 
     The topic `whole` is read from its start instead, and up to its present end before anything of the other.
     """
-    async with _consumer(bootstrap, topic, *([whole] if whole else [])) as consumer:
+    async with _consumer(cluster, topic, *([whole] if whole else [])) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
         background = {place: end for place, end in ends.items() if place.topic == whole}
         for place in ends.keys() - background.keys():
@@ -61,14 +62,9 @@ async def coming(bootstrap: str, topic: str, whole: str | None = None) -> AsyncI
 
 
 @asynccontextmanager
-async def _consumer(bootstrap: str, *topics: str) -> AsyncIterator[Any]:
-    places = [place for topic in topics for place in await _places(bootstrap, topic)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
+async def _consumer(cluster: Cluster, *topics: str) -> AsyncIterator[Any]:
+    places = [place for topic in topics for place in await _places(cluster, topic)]
+    consumer = cluster.consumer()
     await consumer.start()
     try:
         consumer.assign(places)
@@ -77,9 +73,9 @@ async def _consumer(bootstrap: str, *topics: str) -> AsyncIterator[Any]:
         await consumer.stop()
 
 
-async def _places(bootstrap: str, topic: str) -> list[TopicPartition]:
+async def _places(cluster: Cluster, topic: str) -> list[TopicPartition]:
     try:
-        return await partitions_of(bootstrap, topic)
+        return await partitions_of(cluster, topic)
     except RuntimeError as error:
         raise CliError(str(error)) from error
 

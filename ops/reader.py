@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 
 from ops.errors import CliError
+from streams.cluster import MAX_FETCH_BYTES, Cluster
 
 _AT_ONCE = 500
 
@@ -23,17 +23,11 @@ class Reader:
     Raises CliError on entry when a topic does not exist.
     """
 
-    def __init__(self, bootstrap: str, names: Sequence[str]) -> None:
+    def __init__(self, cluster: Cluster, names: Sequence[str]) -> None:
         self._names = names
         self._places: dict[str, list[TopicPartition]] = {}
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=8 * 2**20,
-        )
+        self._admin = cluster.admin()
+        self._consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
 
     async def __aenter__(self) -> Reader:
         try:

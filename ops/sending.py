@@ -9,11 +9,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
-from aiokafka import AIOKafkaProducer
+from streams.cluster import Cluster
 
 
 async def send_all(
-    bootstrap: str,
+    cluster: Cluster,
     topic: str,
     records: Iterable[tuple[bytes, bytes]],
     rate: float | None = None,
@@ -25,7 +25,7 @@ async def send_all(
     partition follows from the key, the way all of Kafka's clients but librdkafka's compute it. Raises what the
     cluster refused a record with.
     """
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=5)
+    producer = cluster.producer(enable_idempotence=True, linger_ms=5)
     await producer.start()
     failed: list[BaseException] = []
     count, started = 0, time.monotonic()

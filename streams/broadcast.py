@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from models.serving import ServingModel
 from policy.frequency import StreamingFrequency
+from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
 from streams.estimators import unpack_frequency
 from streams.names import Topics
@@ -135,8 +136,8 @@ class Shelf:
 class Broadcast:
     """Follows `item_vectors` and `models`; `ready` is set once both were read to their end and a release is there."""
 
-    def __init__(self, bootstrap_servers: str, topics: Topics, load: Load) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, cluster: Cluster, topics: Topics, load: Load) -> None:
+        self._cluster = cluster
         self._topics = topics
         self._shelf = Shelf(load)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="broadcast")
@@ -149,14 +150,7 @@ class Broadcast:
 
     async def run(self) -> None:
         """Follow the topics until cancelled."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap_servers,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            max_partition_fetch_bytes=8 * 1024 * 1024,
-            fetch_max_wait_ms=100,
-        )
+        consumer = self._cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES, fetch_max_wait_ms=100)
         await consumer.start()
         try:
             await self._follow(consumer)
@@ -165,8 +159,8 @@ class Broadcast:
             self._thread.shutdown(wait=False)
 
     async def _follow(self, consumer: AIOKafkaConsumer) -> None:
-        vectors = await partitions_of(self._bootstrap_servers, self._topics.item_vectors)
-        models = await partitions_of(self._bootstrap_servers, self._topics.models)
+        vectors = await partitions_of(self._cluster, self._topics.item_vectors)
+        models = await partitions_of(self._cluster, self._topics.models)
         self._position = {source.partition: 0 for source in vectors}
         # Everything before the first release is taken: one met on the way would be built from half a catalogue,
         # and perhaps be an old one.

@@ -25,8 +25,10 @@ from mode.supervisors import CrashingSupervisor
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from streams.cluster import Cluster
 from streams.contracts import Item, ItemVector, encode, item_text
 from streams.deadletters import dead_letter_headers
+from streams.host import faust_connection
 from streams.names import Topics
 from streams.validation import BadMessage, decode_item
 
@@ -45,7 +47,7 @@ class TextEncoder(Protocol):
 class EmbedderConfig(Struct, frozen=True):
     """Where the embedder reads and writes, and how much at once."""
 
-    bootstrap: str
+    cluster: Cluster
     group: str
     topics: Topics
     folder: Path  # Faust wants one; nothing is kept in it
@@ -176,7 +178,7 @@ def _app(config: EmbedderConfig) -> faust.App:
     config.folder.mkdir(parents=True, exist_ok=True)
     return faust.App(
         config.group,
-        broker=[f"kafka://{server.strip()}" for server in config.bootstrap.split(",")],
+        **faust_connection(config.cluster),
         broker_session_timeout=config.session_timeout_s,
         broker_heartbeat_interval=config.session_timeout_s / 4,
         broker_commit_interval=1.0,

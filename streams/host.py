@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import faust
+from faust.auth import OAuthCredentials
+from faust.types.auth import CredentialsT
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from streams.cluster import Cluster
 
 
 class Job(Protocol):
@@ -30,6 +34,28 @@ class Job(Protocol):
         """Plain JSON values, among them `ready`: bool."""
 
 
+def faust_connection(cluster: Cluster) -> dict[str, Any]:
+    """The settings of a Faust app that has its clients connect to `cluster` as `Cluster`'s own do."""
+    servers = [f"kafka://{server.strip()}" for server in cluster.bootstrap_servers.split(",")]
+    return {"broker": servers, "broker_credentials": _faust_credentials(cluster.security)}
+
+
+def _faust_credentials(security: Mapping[str, Any]) -> CredentialsT | None:
+    protocol, context = security.get("security_protocol", "PLAINTEXT"), security.get("ssl_context")
+    if protocol == "PLAINTEXT":
+        return None
+    if protocol == "SSL":
+        return faust.SSLCredentials(context)
+    if "sasl_oauth_token_provider" in security:
+        return OAuthCredentials(oauth_cb=security["sasl_oauth_token_provider"], ssl_context=context)
+    return faust.SASLCredentials(
+        username=security["sasl_plain_username"],
+        password=security["sasl_plain_password"],
+        mechanism=security["sasl_mechanism"],
+        ssl_context=context,
+    )
+
+
 class _WithoutClients(faust.App.BootStrategy):
     enable_kafka = False
 
@@ -43,11 +69,11 @@ class HostApp(faust.App):
         return False  # there are no tables, and nobody would ever say that they are recovered
 
 
-def faust_app(app_id: str, bootstrap_servers: str, folder: Path, *, web_port: int = 0, **options: Any) -> faust.App:
+def faust_app(app_id: str, folder: Path, *, web_port: int = 0, **options: Any) -> faust.App:
     """Return a Faust app that creates no topic and keeps nothing; its web server is on when `web_port` is not 0."""
     return HostApp(
         app_id,
-        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        broker="kafka://localhost:1",  # never connected to: see HostApp
         topic_allow_declare=False,
         topic_disable_leader=True,
         store="memory://",

@@ -20,9 +20,10 @@ from typing import Any
 
 import msgspec
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.cluster import Cluster
 from streams.contracts import Outcome
 from streams.estimators import Estimators
 from streams.releases import SnapshotWriter, read_models
@@ -44,7 +45,7 @@ _decoder = msgspec.json.Decoder(Outcome)
 class LearnerConfig:
     """Where the learner reads and writes; `outcomes` and `models` are names of topics."""
 
-    bootstrap_servers: str
+    cluster: Cluster
     app_id: str
     outcomes: str
     models: str
@@ -61,16 +62,8 @@ class Term:
         self._config = config
         self._compute = compute
         self._leave = leave
-        self._writer = SnapshotWriter(
-            config.bootstrap_servers, config.app_id, config.models, config.transaction_timeout_ms
-        )
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=config.bootstrap_servers,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=200,
-        )
+        self._writer = SnapshotWriter(config.cluster, config.app_id, config.models, config.transaction_timeout_ms)
+        self._consumer = config.cluster.consumer(fetch_max_wait_ms=200)
         self.estimators = Estimators()
         self.offsets: dict[int, int] = {}
         self.published: str | None = None
@@ -101,7 +94,7 @@ class Term:
         return sum(max(0, (end or 0) - self.offsets.get(partition, 0)) for partition, end in ends)
 
     async def _restore(self) -> None:
-        models = await read_models(self._config.bootstrap_servers, self._config.models)
+        models = await read_models(self._config.cluster, self._config.models)
         if models.estimator is None:
             log.info("no estimator snapshot yet: learning from the start of the outcomes")
             return
@@ -115,7 +108,7 @@ class Term:
 
     async def _seek(self) -> None:
         """Go to the stored offsets; where one is missing, or the log no longer has it, to the start."""
-        sources = await partitions_of(self._config.bootstrap_servers, self._config.outcomes)
+        sources = await partitions_of(self._config.cluster, self._config.outcomes)
         await self._consumer.start()
         self._consumer.assign(sources)
         begins = await self._consumer.beginning_offsets(sources)
@@ -165,10 +158,8 @@ class Learner(ConsumerRebalanceListener):
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="learn")
-        self._election = AIOKafkaConsumer(
-            bootstrap_servers=config.bootstrap_servers,
+        self._election = config.cluster.consumer(
             group_id=f"{config.app_id}-learner",
-            enable_auto_commit=False,
             auto_offset_reset="latest",
             session_timeout_ms=config.session_timeout_ms,
             heartbeat_interval_ms=min(3_000, config.session_timeout_ms // 3),

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaProducer, ConsumerRecord
+from aiokafka import ConsumerRecord
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from models.release import WEIGHTS
+from streams.cluster import Cluster
 from streams.contracts import EstimatorSnapshot, ReleasePointer, encode
 from streams.restore import read_to_end
 from streams.transactions import Fenced, NotCommitted
@@ -38,13 +39,13 @@ class Published:
     audit: bytes | None = None
 
 
-async def read_models(bootstrap_servers: str, topic: str) -> Published:
+async def read_models(cluster: Cluster, topic: str) -> Published:
     """Return the current release pointer and estimator snapshot.
 
     Raises ValueError for a record that cannot be read: to go on without it would silently start over.
     """
     last: dict[bytes | None, ConsumerRecord] = {}
-    await read_to_end(bootstrap_servers, topic, lambda record: last.update({record.key: record}))
+    await read_to_end(cluster, topic, lambda record: last.update({record.key: record}))
     estimator = last.get(ESTIMATOR_KEY)
     return Published(
         release=_decoded(last.get(RELEASE_KEY), ReleasePointer),
@@ -65,9 +66,9 @@ def _decoded(record: ConsumerRecord | None, kind: type[T]) -> T | None:
         ) from error
 
 
-async def publish_release(bootstrap_servers: str, topic: str, pointer: ReleasePointer) -> None:
+async def publish_release(cluster: Cluster, topic: str, pointer: ReleasePointer) -> None:
     """Make a release the current one; returns when the cluster has it."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True)
+    producer = cluster.producer(enable_idempotence=True)
     await producer.start()
     try:
         await producer.send_and_wait(topic, key=RELEASE_KEY, value=encode(pointer))
@@ -78,10 +79,9 @@ async def publish_release(bootstrap_servers: str, topic: str, pointer: ReleasePo
 class SnapshotWriter:
     """Writes estimator snapshots in transactions. Opening it fences every earlier writer of the app."""
 
-    def __init__(self, bootstrap_servers: str, app_id: str, topic: str, transaction_timeout_ms: int = 30_000) -> None:
+    def __init__(self, cluster: Cluster, app_id: str, topic: str, transaction_timeout_ms: int = 30_000) -> None:
         self._topic = topic
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers,
+        self._producer = cluster.producer(
             transactional_id=f"{app_id}-learner",
             transaction_timeout_ms=transaction_timeout_ms,
             request_timeout_ms=15_000,

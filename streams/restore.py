@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.store import Store
@@ -19,20 +18,14 @@ log = structlog.get_logger(__name__)
 
 
 async def read_to_end(
-    bootstrap_servers: str, topic: str, take: Callable[[ConsumerRecord], None], partition: int | None = None
+    cluster: Cluster, topic: str, take: Callable[[ConsumerRecord], None], partition: int | None = None
 ) -> int:
     """Call `take` with every committed record that the topic (or one partition of it) holds now; return their number.
 
     In order within a partition; partitions come mixed. Raises RuntimeError when there is no such topic.
     """
-    sources = await partitions_of(bootstrap_servers, topic) if partition is None else [TopicPartition(topic, partition)]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=8 * 1024 * 1024,
-    )
+    sources = await partitions_of(cluster, topic) if partition is None else [TopicPartition(topic, partition)]
+    consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
     await consumer.start()
     try:
         consumer.assign(sources)
@@ -54,12 +47,12 @@ async def _read_assigned(consumer: AIOKafkaConsumer, take: Callable[[ConsumerRec
     return count
 
 
-async def partitions_of(bootstrap_servers: str, topic: str) -> list[TopicPartition]:
+async def partitions_of(cluster: Cluster, topic: str) -> list[TopicPartition]:
     """The topic's partitions, ascending. Raises RuntimeError when there is no such topic.
 
     A consumer without subscription knows of no topic (aiokafka), so the cluster is asked.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = cluster.admin()
     await admin.start()
     try:
         (described,) = await admin.describe_topics([topic])

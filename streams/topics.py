@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from streams.cluster import Cluster
 from streams.names import Topics as Topics
 
 DEFAULT_PARTITIONS = 4
@@ -119,7 +120,7 @@ SPECS: tuple[TopicSpec, ...] = (
 
 
 async def create(
-    bootstrap: str,
+    cluster: Cluster,
     topics: Topics,
     partitions: int = DEFAULT_PARTITIONS,
     replication: int | None = None,
@@ -127,14 +128,14 @@ async def create(
     """Create the topics that are missing and return their names; existing ones are left as they are.
 
     Args:
-        bootstrap: `host:port`, several separated by commas.
+        cluster: where to create them.
         partitions: of `events` and the topics that follow it.
         replication: copies of each partition; by default as many as there are brokers, at most 3.
 
     Raises:
         TopicError: the cluster refused one.
     """
-    async with _admin(bootstrap) as admin:
+    async with _admin(cluster) as admin:
         existing = set(await admin.list_topics())
         brokers = len((await admin.describe_cluster())["brokers"])
         copies = replication or min(3, brokers)
@@ -181,9 +182,9 @@ def _new_topic(name: str, spec: TopicSpec, partitions: int, copies: int) -> NewT
     return NewTopic(name, spec.count(partitions), copies, topic_configs=config)
 
 
-async def verify(bootstrap: str, topics: Topics, partitions: int = DEFAULT_PARTITIONS) -> list[str]:
+async def verify(cluster: Cluster, topics: Topics, partitions: int = DEFAULT_PARTITIONS) -> list[str]:
     """What is wrong with the topics, a sentence each with what to do; empty when all is well."""
-    async with _admin(bootstrap) as admin:
+    async with _admin(cluster) as admin:
         found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
         configs = await _configs(admin, [name for name in topics.all if name in found])
     problems = []
@@ -233,8 +234,8 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
 
 
 @contextlib.asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def _admin(cluster: Cluster) -> AsyncIterator[Any]:
+    admin = cluster.admin()
     try:
         await admin.start()
         yield admin

@@ -12,6 +12,7 @@ import numpy as np
 from aiokafka import ConsumerRecord
 
 from models.batches import InteractionLog
+from streams.cluster import Cluster
 from streams.contracts import Erase, Event, Interaction, ItemVector
 from streams.restore import read_to_end
 from streams.validation import BadMessage, EventRules, decode_event
@@ -78,13 +79,13 @@ class History:
         return known
 
 
-async def read_items(bootstrap_servers: str, topic: str) -> list[ItemVector]:
+async def read_items(cluster: Cluster, topic: str) -> list[ItemVector]:
     """The items of `item_vectors` as they are now, ordered by id.
 
     Raises ValueError for a record that is no item vector.
     """
     found: dict[bytes, bytes | None] = {}
-    await read_to_end(bootstrap_servers, topic, lambda record: found.update({record.key: record.value}))
+    await read_to_end(cluster, topic, lambda record: found.update({record.key: record.value}))
     return [_vector(topic, key, value) for key, value in sorted(found.items()) if value is not None]
 
 
@@ -95,7 +96,7 @@ def _vector(topic: str, key: bytes, value: bytes) -> ItemVector:
         raise ValueError(f"topic {topic}, key {key!r}: {error}, expected an item vector") from error
 
 
-async def read_history(bootstrap_servers: str, topic: str, history: History, rules: EventRules) -> int:
+async def read_history(cluster: Cluster, topic: str, history: History, rules: EventRules) -> int:
     """Add the events of a topic and return how many were bad: those that a worker dead-letters for what they say."""
     bad = 0
 
@@ -106,5 +107,5 @@ async def read_history(bootstrap_servers: str, topic: str, history: History, rul
         except BadMessage:
             bad += 1
 
-    await read_to_end(bootstrap_servers, topic, take)
+    await read_to_end(cluster, topic, take)
     return bad

@@ -49,7 +49,7 @@ class Worker:
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
-        self._broadcast = Broadcast(config.engine.cluster.bootstrap_servers, config.topics, self._load)
+        self._broadcast = Broadcast(config.engine.cluster, config.topics, self._load)
         self._pipeline = Pipeline(config.pipeline, self._broadcast.world)
         self._engine = Engine(config.engine, self._pipeline)
         self._state = "starting"

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from ops.kafka import EmbeddedKafka
 from ops.settings import default_data_dir
+from streams.cluster import Cluster
 from streams.topics import Topics, create
 
 # Where the jars are kept from run to run: read before a test points the variable elsewhere.
@@ -42,6 +42,12 @@ def bootstrap(broker: EmbeddedKafka) -> str:
     return broker.address
 
 
+@pytest.fixture(scope="session")
+def cluster(bootstrap: str) -> Cluster:
+    """The broker, as the code under test is given it."""
+    return Cluster(bootstrap)
+
+
 @pytest.fixture
 def partitions() -> int:
     """How many `topics` gets; override with `@pytest.mark.parametrize("partitions", [1])`."""
@@ -49,12 +55,12 @@ def partitions() -> int:
 
 
 @pytest.fixture
-async def topics(bootstrap: str, partitions: int) -> AsyncIterator[Topics]:
+async def topics(cluster: Cluster, partitions: int) -> AsyncIterator[Topics]:
     """All topics under a prefix of this test's own."""
     topics = Topics(f"test-{uuid.uuid4().hex[:8]}.")
-    await create(bootstrap, topics, partitions)
+    await create(cluster, topics, partitions)
     yield topics
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = cluster.admin()
     await admin.start()
     try:
         await admin.delete_topics(list(topics.all))
@@ -67,13 +73,13 @@ async def topics(bootstrap: str, partitions: int) -> AsyncIterator[Topics]:
 class Wire:
     """Writes to topics and reads them whole."""
 
-    bootstrap: str
+    cluster: Cluster
 
     async def produce(
         self, topic: str, records: Iterable[tuple[bytes | None, bytes | None]], partition: int | None = None
     ) -> None:
         """Write (key, value) pairs, by key to the usual partition unless one is given."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap)
+        producer = self.cluster.producer()
         await producer.start()
         try:
             for key, value in records:
@@ -83,9 +89,7 @@ class Wire:
 
     async def read(self, topic: str) -> list[ConsumerRecord]:
         """Every committed record up to now, partition by partition, in order of offset."""
-        consumer = AIOKafkaConsumer(
-            topic, bootstrap_servers=self.bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
-        )
+        consumer = self.cluster.consumer(topic)
         await consumer.start()
         try:
             return await self._read(consumer, topic)
@@ -106,5 +110,5 @@ class Wire:
 
 
 @pytest.fixture
-def wire(bootstrap: str) -> Wire:
-    return Wire(bootstrap)
+def wire(cluster: Cluster) -> Wire:
+    return Wire(cluster)

@@ -37,19 +37,19 @@ def _read(check_seconds: float) -> tuple[Account, Checked]:
     from rich.console import Console
 
     from ops.audit import audit
-    from ops.connection import bootstrap_servers
+    from ops.connection import connect
     from ops.kafka import reachable
     from ops.settings import load
     from streams.names import Topics
 
     settings = load()
-    address = bootstrap_servers(settings)
-    with reachable(address), Console(stderr=True).status("reading") as line:
+    cluster = connect(settings)
+    with reachable(cluster), Console(stderr=True).status("reading") as line:
 
         def progress(left: int) -> None:
             line.update(f"{left:,} records to read" if left else "computing probabilities")
 
-        return asyncio.run(audit(address, Topics(settings.topic_prefix), settings.app_id, check_seconds, progress))
+        return asyncio.run(audit(cluster, Topics(settings.topic_prefix), settings.app_id, check_seconds, progress))
 
 
 def _plain(account: Account, checked: Checked) -> dict[str, Any]:

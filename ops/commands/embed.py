@@ -9,6 +9,7 @@ from ops.errors import CliError
 if TYPE_CHECKING:
     from models.text import TextEncoder
     from ops.settings import Settings
+    from streams.cluster import Cluster
     from streams.embedder import EmbedderConfig
 
 
@@ -18,18 +19,18 @@ def embed() -> None:
 
     import structlog
 
-    from ops.connection import bootstrap_servers, configure_logs, require_topics
+    from ops.connection import configure_logs, connect, require_topics
     from ops.settings import load
 
     settings = load()
-    bootstrap = bootstrap_servers(settings)
-    require_topics(bootstrap, settings)  # Faust ignores a missing topic, and would wait for items for ever
+    cluster = connect(settings)
+    require_topics(cluster, settings)  # Faust ignores a missing topic, and would wait for items for ever
     configure_logs()
 
     from streams.embedder import build_app
     from streams.host import run
 
-    config = embedder_config(settings, bootstrap)
+    config = embedder_config(settings, cluster)
     encoder = text_encoder(settings)
     structlog.get_logger(__name__).info("embedding", items=config.topics.items, encoder=encoder.fingerprint)
 
@@ -39,13 +40,13 @@ def embed() -> None:
     asyncio.run(main())
 
 
-def embedder_config(settings: Settings, bootstrap: str) -> EmbedderConfig:
+def embedder_config(settings: Settings, cluster: Cluster) -> EmbedderConfig:
     """Return the embedder's configuration as the settings say."""
     from streams.embedder import EmbedderConfig
     from streams.names import Topics
 
     return EmbedderConfig(
-        bootstrap=bootstrap,
+        cluster=cluster,
         group=f"{settings.app_id}-embed",
         topics=Topics(settings.topic_prefix),
         folder=settings.data_dir / "faust",

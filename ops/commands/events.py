@@ -129,18 +129,18 @@ class _Sending:
     def _send(self, rate: float | None) -> None:
         import asyncio
 
-        from ops.connection import bootstrap_servers, require_topics
+        from ops.connection import connect, require_topics
         from ops.kafka import reachable
         from ops.sending import send_all
         from ops.settings import load
         from streams.names import Topics
 
         settings = load()
-        bootstrap = bootstrap_servers(settings)
-        require_topics(bootstrap, settings)
+        cluster = connect(settings)
+        require_topics(cluster, settings)
         name = Topics(settings.topic_prefix).name(self._topic)
-        with reachable(bootstrap), self._progress() as tick:
-            asyncio.run(send_all(bootstrap, name, self._records(), rate, tick))
+        with reachable(cluster), self._progress() as tick:
+            asyncio.run(send_all(cluster, name, self._records(), rate, tick))
 
     def _records(self) -> Iterator[Record]:
         from streams.validation import BadMessage

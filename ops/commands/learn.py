@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from ops.settings import Settings
+    from streams.cluster import Cluster
     from streams.learner import LearnerConfig
 
 
@@ -19,35 +20,35 @@ def learn(
     """Learn from outcomes how often and to whom items are shown, until stopped; a second one stands by."""
     import asyncio
 
-    from ops.connection import bootstrap_servers, configure_logs, require_topics
+    from ops.connection import configure_logs, connect, require_topics
     from ops.settings import load
 
     settings = load()
-    bootstrap = bootstrap_servers(settings)
-    require_topics(bootstrap, settings)
+    cluster = connect(settings)
+    require_topics(cluster, settings)
     configure_logs()
 
     from streams.host import faust_app, host, run
     from streams.learner import Learner
 
-    config = learner_config(settings, bootstrap)
+    config = learner_config(settings, cluster)
 
     async def main() -> None:
-        app = faust_app(f"{settings.app_id}-learner-host", bootstrap, settings.data_dir / "faust", web_port=web_port)
+        app = faust_app(f"{settings.app_id}-learner-host", settings.data_dir / "faust", web_port=web_port)
         host(app, lambda: Learner(config))
         await run(app)
 
     asyncio.run(main())
 
 
-def learner_config(settings: Settings, bootstrap: str) -> LearnerConfig:
+def learner_config(settings: Settings, cluster: Cluster) -> LearnerConfig:
     """Return the learner's configuration as the settings say."""
     from streams.learner import LearnerConfig
     from streams.names import Topics
 
     topics = Topics(settings.topic_prefix)
     return LearnerConfig(
-        bootstrap_servers=bootstrap,
+        cluster=cluster,
         app_id=settings.app_id,
         outcomes=topics.outcomes,
         models=topics.models,

@@ -10,6 +10,7 @@ import typer
 from ops.errors import CliError
 
 if TYPE_CHECKING:
+    from streams.cluster import Cluster
     from streams.contracts import Recommendation
     from streams.names import Topics
 
@@ -45,33 +46,33 @@ def watch(
 def _run(action: Any, *arguments: Any) -> None:
     import asyncio
 
-    from ops.connection import bootstrap_servers
+    from ops.connection import connect
     from ops.kafka import reachable
     from ops.settings import load
     from streams.names import Topics
 
     settings = load()
-    bootstrap = bootstrap_servers(settings)
-    with reachable(bootstrap):
-        asyncio.run(action(bootstrap, Topics(settings.topic_prefix), *arguments))
+    cluster = connect(settings)
+    with reachable(cluster):
+        asyncio.run(action(cluster, Topics(settings.topic_prefix), *arguments))
 
 
-async def _recommend(bootstrap: str, topics: Topics, user: str, wait: bool, as_json: bool, show_titles: bool) -> None:
+async def _recommend(cluster: Cluster, topics: Topics, user: str, wait: bool, as_json: bool, show_titles: bool) -> None:
     find = _next_slate if wait else _latest_slate
-    record = await find(bootstrap, topics, user)
+    record = await find(cluster, topics, user)
     if as_json:
         typer.echo(record.value)
         return
     slate = _decoded(record)
     wanted = {*slate.items, *([slate.cause.item] if slate.cause.item else [])}
-    names = await _titles(bootstrap, topics, wanted) if show_titles else {}
+    names = await _titles(cluster, topics, wanted) if show_titles else {}
     _print_slate(slate, record.timestamp, names)
 
 
-async def _latest_slate(bootstrap: str, topics: Topics, user: str) -> Any:
+async def _latest_slate(cluster: Cluster, topics: Topics, user: str) -> Any:
     from ops.newest import newest
 
-    record = (await newest(bootstrap, topics.recommendations, [user.encode()])).get(user.encode())
+    record = (await newest(cluster, topics.recommendations, [user.encode()])).get(user.encode())
     if record is None:
         raise CliError(
             f"nothing is recommended to user {user} yet",
@@ -82,8 +83,8 @@ async def _latest_slate(bootstrap: str, topics: Topics, user: str) -> Any:
     return record
 
 
-async def _next_slate(bootstrap: str, topics: Topics, user: str) -> Any:
-    slates = _slates(bootstrap, topics, user)
+async def _next_slate(cluster: Cluster, topics: Topics, user: str) -> Any:
+    slates = _slates(cluster, topics, user)
     record = await anext(slates)
     while record.value is None:
         record = await anext(slates)
@@ -91,13 +92,13 @@ async def _next_slate(bootstrap: str, topics: Topics, user: str) -> Any:
 
 
 async def _slates(
-    bootstrap: str, topics: Topics, user: str | None, titles: dict[str, str] | None = None
+    cluster: Cluster, topics: Topics, user: str | None, titles: dict[str, str] | None = None
 ) -> AsyncIterator[Any]:
     """Yield records of new slates; learn `titles` on the way, when given."""
     from ops.newest import coming
 
     whole = None if titles is None else topics.item_vectors
-    async for records in coming(bootstrap, topics.recommendations, whole):
+    async for records in coming(cluster, topics.recommendations, whole):
         for record in records:
             if titles is not None and record.topic == whole:
                 titles |= _title(record)
@@ -105,10 +106,10 @@ async def _slates(
                 yield record
 
 
-async def _titles(bootstrap: str, topics: Topics, items: Collection[str]) -> dict[str, str]:
+async def _titles(cluster: Cluster, topics: Topics, items: Collection[str]) -> dict[str, str]:
     from ops.newest import newest
 
-    found = await newest(bootstrap, topics.item_vectors, [item.encode() for item in items])
+    found = await newest(cluster, topics.item_vectors, [item.encode() for item in items])
     return {item: title for record in found.values() for item, title in _title(record).items()}
 
 
@@ -129,12 +130,12 @@ def _decoded(record: Any) -> Recommendation:
     return msgspec.json.decode(record.value, type=Recommendation)
 
 
-async def _watch(bootstrap: str, topics: Topics, user: str | None, as_json: bool, show_titles: bool) -> None:
+async def _watch(cluster: Cluster, topics: Topics, user: str | None, as_json: bool, show_titles: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     titles: dict[str, str] | None = {} if show_titles and not as_json else None
-    async for record in _slates(bootstrap, topics, user, titles):
+    async for record in _slates(cluster, topics, user, titles):
         if not as_json:
             line = _line(record, titles or {})
             console.print(line, no_wrap=True, overflow="ellipsis", crop=console.is_terminal, soft_wrap=False)

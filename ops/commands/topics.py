@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import typer
 
 from ops.errors import CliError
+
+if TYPE_CHECKING:
+    from streams.cluster import Cluster
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -28,34 +32,34 @@ def verify() -> None:
     typer.echo("All topics are as they should be.")
 
 
-async def _create(address: str) -> list[str]:
+async def _create(cluster: Cluster) -> list[str]:
     from ops.settings import load
     from streams.topics import TopicError, Topics, create
 
     settings = load()
     try:
-        return await create(address, Topics(settings.topic_prefix), settings.partitions, settings.replication or None)
+        return await create(cluster, Topics(settings.topic_prefix), settings.partitions, settings.replication or None)
     except TopicError as error:
         raise CliError(
             str(error), "Check DRIFTLINE_REPLICATION and DRIFTLINE_PARTITIONS against the cluster."
         ) from error
 
 
-async def _verify(address: str) -> list[str]:
+async def _verify(cluster: Cluster) -> list[str]:
     from ops.settings import load
     from streams.topics import Topics, verify
 
     settings = load()
-    return await verify(address, Topics(settings.topic_prefix), settings.partitions)
+    return await verify(cluster, Topics(settings.topic_prefix), settings.partitions)
 
 
-def _run(action: Callable[[str], Awaitable[list[str]]]) -> list[str]:
+def _run(action: Callable[[Cluster], Awaitable[list[str]]]) -> list[str]:
     import asyncio
 
-    from ops.kafka import bootstrap, reachable
+    from ops.connection import connect
+    from ops.kafka import reachable
     from ops.settings import load
 
-    settings = load()
-    address = bootstrap(settings.bootstrap_servers, settings.data_dir)
-    with reachable(address):
-        return asyncio.run(action(address))  # type: ignore[arg-type]
+    cluster = connect(load())
+    with reachable(cluster):
+        return asyncio.run(action(cluster))  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from models.batches import InteractionLog
     from models.release import Release
     from ops.settings import Settings
+    from streams.cluster import Cluster
     from streams.contracts import ItemVector
     from streams.training import History
     from streams.validation import EventRules
@@ -45,24 +46,24 @@ def train(
     import asyncio
     import time
 
-    from ops.connection import bootstrap_servers, require_topics
+    from ops.connection import connect, require_topics
     from ops.kafka import reachable
     from ops.settings import load
 
     before = None if until is None else _millis(until)
     settings = load()
-    bootstrap = bootstrap_servers(settings)
-    require_topics(bootstrap, settings)
-    with reachable(bootstrap):
-        items = asyncio.run(_items(settings, bootstrap))
-        log, bad = _log(settings, bootstrap, items, events, before)
+    cluster = connect(settings)
+    require_topics(cluster, settings)
+    with reachable(cluster):
+        items = asyncio.run(_items(settings, cluster))
+        log, bad = _log(settings, cluster, items, events, before)
         _require_events(log, bad)
         started = time.monotonic()
         release = _train(items, log, seed)
         seconds = time.monotonic() - started
         path = release.save(settings.releases_dir)
         if not no_publish:
-            asyncio.run(_publish(settings, bootstrap, path))
+            asyncio.run(_publish(settings, cluster, path))
     _say(release, path, seconds, bad, not no_publish, as_json)
 
 
@@ -78,7 +79,7 @@ def _millis(text: str) -> int:
     return round((time if time.tzinfo else time.replace(tzinfo=dt.UTC)).timestamp() * 1000)
 
 
-async def _items(settings: Settings, bootstrap: str) -> list[ItemVector]:
+async def _items(settings: Settings, cluster: Cluster) -> list[ItemVector]:
     """The catalogue; raises CliError when it is empty or was encoded by several encoders."""
     from collections import Counter
 
@@ -87,7 +88,7 @@ async def _items(settings: Settings, bootstrap: str) -> list[ItemVector]:
 
     topics = Topics(settings.topic_prefix)
     try:
-        items = await read_items(bootstrap, topics.item_vectors)
+        items = await read_items(cluster, topics.item_vectors)
     except ValueError as error:
         raise CliError(str(error), "Send the item again: `driftline embed` writes its vector anew.") from error
     if not items:
@@ -106,7 +107,7 @@ async def _items(settings: Settings, bootstrap: str) -> list[ItemVector]:
 
 
 def _log(
-    settings: Settings, bootstrap: str, items: list[ItemVector], file: Path | None, until: int | None
+    settings: Settings, cluster: Cluster, items: list[ItemVector], file: Path | None, until: int | None
 ) -> tuple[InteractionLog, int]:
     """The interactions, and how many records were bad."""
     import asyncio
@@ -122,7 +123,7 @@ def _log(
     topic = Topics(settings.topic_prefix).events
     with Console(stderr=True).status(f"reading {file or topic}"):
         if file is None:
-            bad = asyncio.run(read_history(bootstrap, topic, history, rules))
+            bad = asyncio.run(read_history(cluster, topic, history, rules))
         else:
             bad = _read_file(file, history, rules)
     return history.log(), bad
@@ -182,14 +183,14 @@ def _train(items: list[ItemVector], log: InteractionLog, seed: int) -> Release:
         return train(log, ids, features_of(items), seed=seed, text_encoder=items[0].encoder, progress=show)
 
 
-async def _publish(settings: Settings, bootstrap: str, path: Path) -> None:
+async def _publish(settings: Settings, cluster: Cluster, path: Path) -> None:
     import time
 
     from streams.names import Topics
     from streams.releases import pointer_to, publish_release
 
     pointer = pointer_to(path, time.time_ns() // 1_000_000)
-    await publish_release(bootstrap, Topics(settings.topic_prefix).models, pointer)
+    await publish_release(cluster, Topics(settings.topic_prefix).models, pointer)
 
 
 def _say(release: Release, path: Path, seconds: float, bad: int, published: bool, as_json: bool) -> None:

@@ -16,20 +16,20 @@ def worker(
     import asyncio
 
     from ops.configuration import worker_config
-    from ops.connection import bootstrap_servers, configure_logs, require_topics
+    from ops.connection import configure_logs, connect, require_topics
     from ops.settings import load
     from streams.host import faust_app, host, run
     from streams.worker import Worker
 
     settings = load()
     configure_logs()
-    bootstrap = bootstrap_servers(settings)
-    require_topics(bootstrap, settings)
-    config = worker_config(settings, bootstrap)
+    cluster = connect(settings)
+    require_topics(cluster, settings)
+    config = worker_config(settings, cluster)
 
     async def main() -> None:
         port = settings.worker_web_port if web_port is None else web_port
-        app = faust_app(f"{settings.app_id}-host", bootstrap, settings.data_dir / "faust", web_port=port)
+        app = faust_app(f"{settings.app_id}-host", settings.data_dir / "faust", web_port=port)
         host(app, lambda: Worker(config))
         await run(app)
 

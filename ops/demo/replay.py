@@ -25,6 +25,7 @@ from ops.demo.traffic import TrafficConfig, TrafficStatus, read_status
 from ops.errors import CliError
 from ops.reader import Reader
 from ops.sending import send_all
+from streams.cluster import Cluster
 from streams.contracts import encode
 from streams.names import Topics
 
@@ -41,7 +42,7 @@ _PATIENCE_S = 120.0
 class System:
     """What a replay needs to know. `group`: of the `workers`, which have these names; `folder`: for files."""
 
-    address: str
+    cluster: Cluster
     topics: Topics
     group: str
     folder: Path
@@ -63,7 +64,7 @@ class Replay:
     async def run(self) -> dict[str, Any]:
         """Do it all; return the report. Raises CliError when a process dies or the system stands still."""
         system = self._system
-        async with Reader(system.address, topic_names(system.topics)) as reader:
+        async with Reader(system.cluster, topic_names(system.topics)) as reader:
             audit = Audit(system.topics, await reader.first(system.topics.events))
             judge = Judge(reader, system.topics, audit, self._titles, len(self._stream.warm_up))
             warm_up, traffic = await beside(self._play(reader, judge), judge.run(), system.children.watch())
@@ -86,12 +87,12 @@ class Replay:
 
     async def _send_items(self) -> None:
         records = ((item.item.encode(), encode(item)) for item in self._data.items)
-        await send_all(self._system.address, self._system.topics.items, records)
+        await send_all(self._system.cluster, self._system.topics.items, records)
 
     async def _send_warm_up(self) -> None:
         stage = self._system.progress.begin("warm-up", "sending")
         records = ((event.user.encode(), encode(event)) for event in self._stream.warm_up)
-        await send_all(self._system.address, self._system.topics.events, records)
+        await send_all(self._system.cluster, self._system.topics.events, records)
         self._system.progress.end(stage, f"{len(self._stream.warm_up):,} events sent")
 
     async def _wait_for_vectors(self, reader: Reader) -> None:
@@ -140,9 +141,7 @@ class Replay:
         feed.write_events(events, self._stream.live)
         status = system.folder / "traffic-status.json"
         names = (system.topics.events, system.topics.recommendations)
-        config.write_bytes(
-            msgspec.json.encode(TrafficConfig(system.address, *names, str(events), str(status), self._rate))
-        )
+        config.write_bytes(msgspec.json.encode(TrafficConfig(*names, str(events), str(status), self._rate)))
         child = system.children.start("traffic", "ops.demo.traffic", str(config))
         await beside(system.children.finish(child), self._show(reader, judge, status))
         traffic = read_status(status)

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from aiokafka.admin import AIOKafkaAdminClient
 
+from ops.connection import connect
 from ops.demo.children import Children
 from ops.demo.replay import Replay, System
 from ops.demo.screen import Progress
 from ops.errors import CliError
 from ops.kafka import KAFKA_VERSION, embedded, reachable
 from ops.settings import Settings, variable
+from streams.cluster import Cluster
 from streams.names import Topics
 from streams.topics import create
 
@@ -71,11 +72,11 @@ class Demo:
         self.folder.mkdir(parents=True)
         with self._the_only_one():
             loading = asyncio.create_task(self._load())
-            address = await self._start_kafka()
-            await self._create_topics(address)
-            children = self._begin_processes(address)
+            cluster = await self._start_kafka()
+            await self._create_topics(cluster)
+            children = self._begin_processes(cluster)
             workers = [f"worker-{number}" for number in range(1, self._options.workers + 1)]
-            system = System(address, self._topics, self._name, self.folder, children, workers, self.progress)
+            system = System(cluster, self._topics, self._name, self.folder, children, workers, self.progress)
             replay = Replay(system, await loading, self._options.events, self._options.rate)
             return {**await replay.run(), "conditions": self._conditions()}
 
@@ -111,31 +112,31 @@ class Demo:
         self.progress.end(stage, f"{len(data.items):,} films, {len(data.interactions):,} ratings")
         return data
 
-    async def _start_kafka(self) -> str:
+    async def _start_kafka(self) -> Cluster:
         stage = self.progress.begin("broker")
-        address = self._settings.bootstrap_servers
         if self._kafka is not None:
             self._started_kafka = not self._kafka.running
-            address = await asyncio.to_thread(self._kafka.start, stage.say)
-        self.progress.end(stage, address)
-        return address
+            await asyncio.to_thread(self._kafka.start, stage.say)
+        cluster = connect(self._settings)
+        self.progress.end(stage, str(cluster))
+        return cluster
 
-    async def _create_topics(self, address: str) -> None:
+    async def _create_topics(self, cluster: Cluster) -> None:
         stage = self.progress.begin("topics")
         settings = self._settings
-        with reachable(address):
+        with reachable(cluster):
             if not self._options.keep:
-                await self._forget_earlier_demos(address)
-            await create(address, self._topics, settings.partitions, settings.replication or None)
+                await self._forget_earlier_demos(cluster)
+            await create(cluster, self._topics, settings.partitions, settings.replication or None)
         self.progress.end(stage, f"{self._topics.prefix}…")
 
-    async def _forget_earlier_demos(self, address: str) -> None:
+    async def _forget_earlier_demos(self, cluster: Cluster) -> None:
         """Their files; and their topics, where the broker is this user's own."""
         for folder in self.folder.parent.iterdir():
             if _A_RUN.fullmatch(folder.name) and folder != self.folder:
                 shutil.rmtree(folder)
         if self._kafka is not None:
-            admin = AIOKafkaAdminClient(bootstrap_servers=address)
+            admin = cluster.admin()
             await admin.start()
             try:
                 old = [topic for topic in await admin.list_topics() if _A_RUN.match(topic)]
@@ -144,10 +145,10 @@ class Demo:
             finally:
                 await admin.close()
 
-    def _begin_processes(self, address: str) -> Children:
+    def _begin_processes(self, cluster: Cluster) -> Children:
         """The embedder: the others have to wait for it anyway, and would only slow its start."""
         self.environment = {
-            variable("bootstrap_servers"): address,
+            variable("bootstrap_servers"): cluster.bootstrap_servers,
             variable("topic_prefix"): self._topics.prefix,
             variable("app_id"): self._name,
             variable("data_dir"): str(self._data_dir),

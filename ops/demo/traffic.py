@@ -19,7 +19,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
+
+from ops.connection import connect
+from ops.settings import load
+from streams.cluster import Cluster
 
 _STATUS_EVERY_S = 0.5
 _RECENT = 1000
@@ -30,7 +34,6 @@ Place = tuple[int, int]
 class TrafficConfig(msgspec.Struct, frozen=True):
     """`rate` in events a second; `patience_s`: how long to wait for a next slate once all is sent."""
 
-    bootstrap: str
     events: str
     recommendations: str
     file: str
@@ -95,7 +98,8 @@ class Clock:
 class Traffic:
     """Sends the events of a file and listens to the answers."""
 
-    def __init__(self, config: TrafficConfig) -> None:
+    def __init__(self, cluster: Cluster, config: TrafficConfig) -> None:
+        self._cluster = cluster
         self._config = config
         lines = Path(config.file).read_bytes().splitlines()
         self._events = [(msgspec.json.decode(line)["user"].encode(), line) for line in lines]
@@ -108,11 +112,8 @@ class Traffic:
 
     async def run(self) -> None:
         """Send everything, wait for every answer or until patience is over, and leave the final status."""
-        config = self._config
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=config.bootstrap, isolation_level="read_committed", enable_auto_commit=False
-        )
-        producer = AIOKafkaProducer(bootstrap_servers=config.bootstrap)
+        consumer = self._cluster.consumer(auto_offset_reset="latest")
+        producer = self._cluster.producer()
         await consumer.start()
         await producer.start()
         try:
@@ -218,4 +219,4 @@ def read_status(path: Path) -> TrafficStatus:
 
 
 if __name__ == "__main__":
-    asyncio.run(Traffic(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TrafficConfig)).run())
+    asyncio.run(Traffic(connect(load()), msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TrafficConfig)).run())

@@ -15,12 +15,13 @@ def cluster_id(bootstrap: str, timeout_s: float = 3) -> str | None:
 
 
 async def _cluster_id(bootstrap: str, timeout_s: float) -> str | None:
-    from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
+
+    from streams.cluster import Cluster
 
     # A broker that is not up yet is what is being asked about, not news for the log.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+    admin = Cluster(bootstrap).admin(request_timeout_ms=int(timeout_s * 1000))
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()

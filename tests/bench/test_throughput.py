@@ -9,14 +9,15 @@ import pytest
 from bench.throughput import LIMIT, Size, report, run, table
 from models.config import EvolutionConfig
 from ops.kafka import EmbeddedKafka
+from streams.cluster import Cluster
 
 
 @pytest.mark.broker
-async def test_every_contender_is_measured(broker: EmbeddedKafka, bootstrap: str, tmp_path: Path) -> None:
+async def test_every_contender_is_measured(broker: EmbeddedKafka, cluster: Cluster, tmp_path: Path) -> None:
     pid = broker.status().pid
     assert pid is not None
     small = EvolutionConfig(dim=16, layers=2, heads=2, window=8, hidden=32)
-    figures = await run(bootstrap, pid, tmp_path, Size(events=800, items=400, users=800, seconds=1), print, small)
+    figures = await run(cluster, pid, tmp_path, Size(events=800, items=400, users=800, seconds=1), print, small)
     assert list(figures) == ["driftline", "driftline, marginals off", LIMIT, "bare loop", "Faust table"]
     for one in figures.values():
         assert one.events_per_s > 0

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from ops.audit import Account, Ledger, audit
 from policy import mixture
+from streams.cluster import Cluster
 from streams.deadletters import dead_letter_headers
 from streams.names import Topics
 
@@ -103,8 +104,8 @@ def test_answers_to_events_whose_retention_is_over_do_not_count() -> None:
 class Planted:
     """Writes the topics by hand: six events of partition 0, offsets 0 to 5, all answered once unless told otherwise."""
 
-    def __init__(self, bootstrap: str, topics: Topics) -> None:
-        self.bootstrap, self.topics = bootstrap, topics
+    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+        self.cluster, self.topics = cluster, topics
 
     async def write(self, *extra: tuple[str, Any], without: str = "") -> None:
         records: dict[str, tuple[str, Any]] = {
@@ -115,7 +116,7 @@ class Planted:
             "slate 5": (self.topics.recommendations, slate([5])),
         }
         records.pop(without, None)
-        producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=f"{self.topics.prefix}test")
+        producer = self.cluster.producer(transactional_id=f"{self.topics.prefix}test")
         await producer.start()
         try:
             for _ in range(6):
@@ -133,15 +134,15 @@ class Planted:
             await producer.begin_transaction()
             await producer.send(self.topics.recommendations, slate([0])[0], key=b"u", partition=0)
             await producer.abort_transaction()  # nobody may see it
-            await commit(self.bootstrap, producer, self.topics, 6)
+            await commit(self.cluster, producer, self.topics, 6)
         finally:
             await producer.stop()
 
     async def audited(self) -> tuple[Account, Any]:
-        return await audit(self.bootstrap, self.topics, f"{self.topics.prefix}group", 30)
+        return await audit(self.cluster, self.topics, f"{self.topics.prefix}group", 30)
 
 
-async def commit(bootstrap: str, producer: AIOKafkaProducer, topics: Topics, offset: int) -> None:
+async def commit(cluster: Cluster, producer: AIOKafkaProducer, topics: Topics, offset: int) -> None:
     async with producer.transaction():
         offsets = {TopicPartition(topics.events, 0): offset}
         await producer.send_offsets_to_transaction(offsets, f"{topics.prefix}group")
@@ -185,8 +186,8 @@ def letter(topic: str, offset: int) -> tuple[bytes, list[tuple[str, bytes]]]:
 
 
 @pytest.fixture
-def planted(bootstrap: str, topics: Topics) -> Planted:
-    return Planted(bootstrap, topics)
+def planted(cluster: Cluster, topics: Topics) -> Planted:
+    return Planted(cluster, topics)
 
 
 @pytest.mark.broker
@@ -227,7 +228,7 @@ async def test_planted_duplicates_and_inventions_are_found(planted: Planted) -> 
 @pytest.mark.broker
 async def test_the_command_says_so_and_fails(planted: Planted, tmp_path: Path) -> None:
     await planted.write(without="slate 5")
-    settings = {"BOOTSTRAP_SERVERS": planted.bootstrap, "TOPIC_PREFIX": planted.topics.prefix}
+    settings = {"BOOTSTRAP_SERVERS": planted.cluster.bootstrap_servers, "TOPIC_PREFIX": planted.topics.prefix}
     settings |= {"APP_ID": f"{planted.topics.prefix}group", "DATA_DIR": str(tmp_path)}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DRIFTLINE_")}
     environment = {**clean, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
@@ -247,7 +248,7 @@ async def test_the_command_says_so_and_fails(planted: Planted, tmp_path: Path) -
 
 
 @pytest.mark.broker
-async def test_an_empty_system_is_in_order(bootstrap: str, topics: Topics) -> None:
-    account, checked = await audit(bootstrap, topics, "nobody", 1)
+async def test_an_empty_system_is_in_order(cluster: Cluster, topics: Topics) -> None:
+    account, checked = await audit(cluster, topics, "nobody", 1)
     assert account == Account(0, 0, 0, 0, 0, 0, [], [], [])
     assert checked.decisions == 0

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from ops.kafka import EmbeddedKafka
+from streams.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 RANKERS = {"driftline", "greedy", "recent_popularity", "last_item", "co_occurrence"}
@@ -121,7 +122,7 @@ async def test_interrupted_it_ends_what_it_started_and_nothing_else(
     kafka = EmbeddedKafka(data_dir / "kafka" / "broker", jar_cache)
     await asyncio.to_thread(kafka.start)
     try:
-        admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+        admin = Cluster(kafka.address).admin()
         await admin.start()
         await admin.create_topics([NewTopic(f"{LONG_AGO}.events", 1, 1), NewTopic("demo-of-mine", 1, 1)])
         (data_dir / "demo" / LONG_AGO).mkdir(parents=True)

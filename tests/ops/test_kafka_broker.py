@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 
 from ops.errors import CliError
 from ops.kafka import EmbeddedKafka, bootstrap, probe
 from ops.kafka import broker as module
 from ops.kafka.process import Identity
+from streams.cluster import Cluster
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def formatted(tmp_path: Path) -> Path:
 
 
 async def make_topic(address: str, name: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    admin = Cluster(address).admin()
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, 1, 1)])
@@ -229,7 +230,7 @@ async def make_topic(address: str, name: str) -> None:
 
 
 async def topic_names(address: str) -> list[str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    admin = Cluster(address).admin()
     await admin.start()
     try:
         return await admin.list_topics()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from streams.cluster import Cluster
 from streams.contracts import encode
 from streams.releases import read_models
 from streams.topics import Topics
@@ -57,14 +58,14 @@ def learn(folder: Path, bootstrap: str, prefix: str, port: int) -> subprocess.Po
 
 
 async def test_it_learns_shows_how_it_is_and_publishes_when_told_to_stop(
-    tmp_path: Path, bootstrap: str, topics: Topics, wire: Wire
+    tmp_path: Path, cluster: Cluster, topics: Topics, wire: Wire
 ) -> None:
     await wire.produce(topics.outcomes, [(one.user.encode(), encode(one)) for one in outcomes(50)])
     port = free_port()
-    process = learn(tmp_path, bootstrap, topics.prefix, port)
+    process = learn(tmp_path, str(cluster), topics.prefix, port)
     try:
         async with asyncio.timeout(60):
-            while (published := await read_models(bootstrap, topics.models)).estimator is None:
+            while (published := await read_models(cluster, topics.models)).estimator is None:
                 assert process.poll() is None, process.communicate()[1].decode()
                 await asyncio.sleep(0.2)
         shown = await asyncio.to_thread(status, port)

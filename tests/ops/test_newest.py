@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from ops.errors import CliError
 from ops.newest import coming, newest
+from streams.cluster import Cluster
 from streams.names import Topics
 from tests.conftest import Wire
 
@@ -23,36 +23,36 @@ async def history(topics: Topics, wire: Wire) -> str:
     return topics.events
 
 
-async def values(bootstrap: str, topic: str, *keys: bytes, window: int = 1000) -> dict[bytes, bytes | None]:
-    return {key: record.value for key, record in (await newest(bootstrap, topic, keys, window)).items()}
+async def values(cluster: Cluster, topic: str, *keys: bytes, window: int = 1000) -> dict[bytes, bytes | None]:
+    return {key: record.value for key, record in (await newest(cluster, topic, keys, window)).items()}
 
 
 @pytest.mark.parametrize("window", [1, 20, 1000])
-async def test_the_newest_of_each_key_however_far_back(bootstrap, history, window):
-    found = await values(bootstrap, history, b"k1", b"k5", b"rare", window=window)
+async def test_the_newest_of_each_key_however_far_back(cluster, history, window):
+    found = await values(cluster, history, b"k1", b"k5", b"rare", window=window)
     assert found == {b"k1": b"595", b"k5": b"599", b"rare": b"first"}
 
 
-async def test_what_is_not_there_is_not_found(bootstrap, topics, history):
-    assert await values(bootstrap, history, b"nobody", b"k0", window=50) == {b"k0": b"594"}
-    assert await values(bootstrap, topics.outcomes, b"k0") == {}
-    assert await values(bootstrap, history) == {}
+async def test_what_is_not_there_is_not_found(cluster, topics, history):
+    assert await values(cluster, history, b"nobody", b"k0", window=50) == {b"k0": b"594"}
+    assert await values(cluster, topics.outcomes, b"k0") == {}
+    assert await values(cluster, history) == {}
 
 
-async def test_a_tombstone_is_the_newest_too(bootstrap, history, wire):
+async def test_a_tombstone_is_the_newest_too(cluster, history, wire):
     await wire.produce(history, [(b"k2", None)])
-    assert await values(bootstrap, history, b"k2") == {b"k2": None}
+    assert await values(cluster, history, b"k2") == {b"k2": None}
 
 
-async def test_of_a_key_in_two_partitions_the_later_counts(bootstrap, topics, wire):
+async def test_of_a_key_in_two_partitions_the_later_counts(cluster, topics, wire):
     for at, value in ((3, b"old"), (0, b"middle"), (2, b"new"), (1, b"of another")):
         await wire.produce(topics.events, [(b"u" if value != b"of another" else b"v", value)], partition=at)
         await asyncio.sleep(0.005)  # timestamps are in milliseconds
-    assert await values(bootstrap, topics.events, b"u") == {b"u": b"new"}
+    assert await values(cluster, topics.events, b"u") == {b"u": b"new"}
 
 
-async def test_what_a_transaction_took_back_is_not_found(bootstrap, topics):
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{topics.prefix}t")
+async def test_what_a_transaction_took_back_is_not_found(cluster, topics):
+    producer = cluster.producer(transactional_id=f"{topics.prefix}t")
     await producer.start()
     async with producer.transaction():
         await producer.send(topics.events, key=b"u", value=b"said")
@@ -61,16 +61,16 @@ async def test_what_a_transaction_took_back_is_not_found(bootstrap, topics):
     await producer.flush()
     await producer.abort_transaction()
     await producer.stop()
-    assert await values(bootstrap, topics.events, b"u", window=1) == {b"u": b"said"}
+    assert await values(cluster, topics.events, b"u", window=1) == {b"u": b"said"}
 
 
-async def test_a_topic_that_is_not_there_is_named(bootstrap):
+async def test_a_topic_that_is_not_there_is_named(cluster):
     with pytest.raises(CliError, match="topic nowhere does not exist"):
-        await newest(bootstrap, "nowhere", [b"u"])
+        await newest(cluster, "nowhere", [b"u"])
 
 
-async def test_what_comes_is_what_was_written_since(bootstrap, history, wire):
-    following = coming(bootstrap, history)
+async def test_what_comes_is_what_was_written_since(cluster, history, wire):
+    following = coming(cluster, history)
     waiting = asyncio.create_task(anext(following))
     seen: list[bytes] = []
     number = 0
@@ -87,9 +87,9 @@ async def test_what_comes_is_what_was_written_since(bootstrap, history, wire):
     assert seen == [f"new {n}".encode() for n in range(first, first + len(seen))]
 
 
-async def test_a_topic_is_read_whole_before_the_other_is_followed(bootstrap, topics, history, wire):
+async def test_a_topic_is_read_whole_before_the_other_is_followed(cluster, topics, history, wire):
     await wire.produce(topics.items, [(f"i{n}".encode(), b"x") for n in range(2000)])
-    following = coming(bootstrap, history, whole=topics.items)
+    following = coming(cluster, history, whole=topics.items)
     first = await anext(following)
     assert {record.key for record in first} == {f"i{n}".encode() for n in range(2000)}
     await wire.produce(history, [(b"k0", b"new")])

@@ -63,7 +63,7 @@ async def send_events(wire: Wire, topics: Topics, events: list[Interaction]) -> 
     await wire.produce(topics.events, [(event.user.encode(), encode(event)) for event in events])
 
 
-async def test_makes_a_release_of_the_topics_and_publishes_it(tmp_path, bootstrap, topics, wire, train):
+async def test_makes_a_release_of_the_topics_and_publishes_it(tmp_path, cluster, topics, wire, train):
     await send_items(wire, topics)
     await send_events(wire, topics, interactions())
     await wire.produce(topics.events, [(b"u0", b"{")])
@@ -77,11 +77,11 @@ async def test_makes_a_release_of_the_topics_and_publishes_it(tmp_path, bootstra
     release = Release.load(path)
     assert release.text_encoder == small.ENCODER
     assert set(release.item_ids) == {event.item for event in interactions()}
-    pointer = (await read_models(bootstrap, topics.models)).release
+    pointer = (await read_models(cluster, topics.models)).release
     assert pointer == pointer_to(path, pointer.created)
 
 
-async def test_reads_a_file_up_to_a_time_and_publishes_nothing_if_told_so(tmp_path, bootstrap, topics, wire, train):
+async def test_reads_a_file_up_to_a_time_and_publishes_nothing_if_told_so(tmp_path, cluster, topics, wire, train):
     await send_items(wire, topics)
     rows = "".join(f"{e.user},{e.item},{e.time / 1000},rate\n" for e in interactions())
     (tmp_path / "events.csv").write_text("user,item,timestamp,action\n" + rows + "u1,i1,soon,rate\n")
@@ -96,7 +96,7 @@ async def test_reads_a_file_up_to_a_time_and_publishes_nothing_if_told_so(tmp_pa
     assert second.startswith("trained in ") and str(path) in second
     assert (third, last) == ("1 bad records were left out", "not published")
     assert "row 241: " in done.stderr
-    assert (await read_models(bootstrap, topics.models)).release is None
+    assert (await read_models(cluster, topics.models)).release is None
 
 
 async def test_problems_say_what_to_do(tmp_path, topics, wire, train):

@@ -18,6 +18,7 @@ import pytest
 import stamina
 from aiokafka.admin import AIOKafkaAdminClient
 
+from streams.cluster import Cluster
 from streams.contracts import Item, ItemVector, encode, item_text
 from streams.embedder import Embedder, EmbedderConfig, VectorCache, _answer, build_app
 from streams.host import run
@@ -119,7 +120,7 @@ def message(key: bytes | None, value: bytes | None, offset: int = 7) -> SimpleNa
 
 
 def offline(encoder: TinyEncoder | None = None) -> Embedder:
-    config = EmbedderConfig(bootstrap="", group="", topics=Topics(), folder=Path())
+    config = EmbedderConfig(cluster=Cluster(""), group="", topics=Topics(), folder=Path())
     return Embedder(encoder or TinyEncoder(), config)
 
 
@@ -195,8 +196,8 @@ async def embedding(config: EmbedderConfig, encoder: TinyEncoder) -> AsyncIterat
 
 
 @pytest.fixture
-def config(bootstrap: str, topics: Topics, tmp_path: Path) -> EmbedderConfig:
-    return EmbedderConfig(bootstrap=bootstrap, group=f"{topics.prefix}embed", topics=topics, folder=tmp_path)
+def config(cluster: Cluster, topics: Topics, tmp_path: Path) -> EmbedderConfig:
+    return EmbedderConfig(cluster=cluster, group=f"{topics.prefix}embed", topics=topics, folder=tmp_path)
 
 
 async def until(wire: Wire, topic: str, count: int) -> list:
@@ -275,7 +276,7 @@ async def test_an_encoder_that_goes_on_failing_stops_the_embedder_and_the_next_o
 async def test_a_kill_in_the_middle_of_a_batch_loses_nothing_and_does_not_start_over(config, topics, wire):
     await wire.produce(topics.items, [record(item(number)) for number in range(20)])
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", STUCK_EMBEDDER, topics.prefix, config.bootstrap, str(config.folder)
+        sys.executable, "-c", STUCK_EMBEDDER, topics.prefix, str(config.cluster), str(config.folder)
     )
     try:
         await until(wire, topics.item_vectors, 20)
@@ -297,6 +298,7 @@ async def test_a_kill_in_the_middle_of_a_batch_loses_nothing_and_does_not_start_
 STUCK_EMBEDDER = """
 import asyncio, sys, time
 from pathlib import Path
+from streams.cluster import Cluster
 from streams.embedder import EmbedderConfig, build_app
 from streams.host import run
 from streams.names import Topics
@@ -313,7 +315,11 @@ class Stuck(TinyEncoder):
 
 async def main():
     config = EmbedderConfig(
-        bootstrap=bootstrap, group=f"{prefix}embed", topics=Topics(prefix), folder=Path(folder), session_timeout_s=6.0
+        cluster=Cluster(bootstrap),
+        group=f"{prefix}embed",
+        topics=Topics(prefix),
+        folder=Path(folder),
+        session_timeout_s=6.0,
     )
     await run(build_app(config, Stuck()))
 
@@ -323,7 +329,7 @@ asyncio.run(main())
 
 async def until_committed(config: EmbedderConfig, total: int) -> None:
     """Return when the group's committed offsets of `items` add up to `total`."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=config.bootstrap)
+    admin = config.cluster.admin()
     await admin.start()
     try:
         while True:

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
 from structlog.testing import capture_logs
 
 from streams.cluster import Cluster
@@ -59,12 +59,12 @@ Runner = Callable[..., Awaitable[tuple[Engine, "asyncio.Task[None]"]]]
 
 
 @pytest.fixture
-async def start(bootstrap: str, topics: Topics) -> AsyncIterator[Runner]:
+async def start(cluster: Cluster, topics: Topics) -> AsyncIterator[Runner]:
     running: list[tuple[Engine, asyncio.Task[None]]] = []
 
     async def start_engine(handler: CountPerKey, **options: object) -> tuple[Engine, asyncio.Task[None]]:
         config = EngineConfig(
-            Cluster(bootstrap),
+            cluster,
             f"{topics.prefix}app",
             topics.events,
             topics.state,
@@ -197,15 +197,15 @@ async def test_a_handler_that_has_worked_is_given_up_later(wire: Wire, topics: T
 @pytest.mark.parametrize("partitions", [1])
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_compressed_events_are_answered(
-    wire: Wire, topics: Topics, start: Runner, bootstrap: str, codec: str
+    wire: Wire, topics: Topics, start: Runner, cluster: Cluster, codec: str
 ) -> None:
-    await produce_compressed(bootstrap, topics, b"x" * 1000, codec)
+    await produce_compressed(cluster, topics, b"x" * 1000, codec)
     await start(CountPerKey(topics.recommendations))
     await until(lambda: holds(wire, topics.recommendations, 1))
 
 
-async def produce_compressed(bootstrap: str, topics: Topics, value: bytes, codec: str = "gzip") -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type=codec, max_request_size=8 * 2**20)
+async def produce_compressed(cluster: Cluster, topics: Topics, value: bytes, codec: str = "gzip") -> None:
+    producer = cluster.producer(compression_type=codec, max_request_size=8 * 2**20)
     await producer.start()
     try:
         await producer.send_and_wait(topics.events, value, key=b"a")
@@ -236,9 +236,9 @@ async def test_an_output_too_large_for_its_topic_costs_only_its_record(
 
 @pytest.mark.parametrize("partitions", [1])
 async def test_a_dead_letter_too_large_for_its_topic_is_cut(
-    wire: Wire, topics: Topics, start: Runner, bootstrap: str
+    wire: Wire, topics: Topics, start: Runner, cluster: Cluster
 ) -> None:
-    await produce_compressed(bootstrap, topics, b"bad" + bytes(5 * 2**20))
+    await produce_compressed(cluster, topics, b"bad" + bytes(5 * 2**20))
     await start(CountPerKey(topics.recommendations))
     await until(lambda: holds(wire, topics.events_dlq, 1))
     (letter,) = await wire.read(topics.events_dlq)
@@ -248,13 +248,13 @@ async def test_a_dead_letter_too_large_for_its_topic_is_cut(
 
 @pytest.mark.parametrize("partitions", [1])
 async def test_a_commit_that_is_never_answered_ends_and_so_does_closing(
-    topics: Topics, bootstrap: str, monkeypatch: pytest.MonkeyPatch
+    topics: Topics, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never(*arguments: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr("streams.transactions.CLOSE_SECONDS", 0.5)
-    config = TransactionConfig(Cluster(bootstrap), f"{topics.prefix}hang", transaction_timeout_ms=1000)
+    config = TransactionConfig(cluster, f"{topics.prefix}hang", transaction_timeout_ms=1000)
     pair = TransactionPair(config, TopicPartition(topics.events, 0))
     await pair.open()
     monkeypatch.setattr("aiokafka.producer.sender.EndTxnHandler.do", never)  # both commit and abort
@@ -285,11 +285,11 @@ async def test_stopping_does_not_wait_for_ever_for_a_commit(
 
 @pytest.mark.parametrize("partitions", [1])
 async def test_events_gone_before_they_were_processed_are_said(
-    wire: Wire, topics: Topics, start: Runner, bootstrap: str
+    wire: Wire, topics: Topics, start: Runner, cluster: Cluster
 ) -> None:
     await wire.produce(topics.events, events(10))
-    await commit_offset(bootstrap, topics, 2)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await commit_offset(cluster, topics, 2)
+    admin = cluster.admin()
     await admin.start()
     try:
         await admin.delete_records({TopicPartition(topics.events, 0): RecordsToDelete(before_offset=6)})
@@ -304,18 +304,18 @@ async def test_events_gone_before_they_were_processed_are_said(
 
 @pytest.mark.parametrize("partitions", [1])
 async def test_an_offset_beyond_the_log_stops_the_worker(
-    wire: Wire, topics: Topics, start: Runner, bootstrap: str
+    wire: Wire, topics: Topics, start: Runner, cluster: Cluster
 ) -> None:
     await wire.produce(topics.events, events(10))
-    await commit_offset(bootstrap, topics, 11)
+    await commit_offset(cluster, topics, 11)
     _, task = await start(CountPerKey(topics.recommendations), retry_seconds=(0.1,))
     with pytest.raises(ForeignOffset, match=r"offset 11 .* ends at 10: .* another topic"):
         await asyncio.wait_for(task, 30)
 
 
-async def commit_offset(bootstrap: str, topics: Topics, offset: int) -> None:
+async def commit_offset(cluster: Cluster, topics: Topics, offset: int) -> None:
     source = TopicPartition(topics.events, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=f"{topics.prefix}app", enable_auto_commit=False)
+    consumer = cluster.consumer(group_id=f"{topics.prefix}app")
     await consumer.start()
     try:
         consumer.assign([source])
@@ -325,9 +325,9 @@ async def commit_offset(bootstrap: str, topics: Topics, offset: int) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1])
-async def test_an_earlier_owner_is_fenced(wire: Wire, topics: Topics, start: Runner, bootstrap: str) -> None:
+async def test_an_earlier_owner_is_fenced(wire: Wire, topics: Topics, start: Runner, cluster: Cluster) -> None:
     """Whoever opens the partition's transactions next takes it over; the earlier one commits nothing more."""
-    config = TransactionConfig(Cluster(bootstrap), f"{topics.prefix}fence")
+    config = TransactionConfig(cluster, f"{topics.prefix}fence")
     source = TopicPartition(topics.events, 0)
     first, second = TransactionPair(config, source), TransactionPair(config, source)
     await first.open()

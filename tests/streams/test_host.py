@@ -21,7 +21,7 @@ class Stubborn:
     def status(self):
         return {"ready": True}
 
-app = faust_app("stubborn", "localhost:1", Path(sys.argv[1]))
+app = faust_app("stubborn", Path(sys.argv[1]))
 host(app, Stubborn)
 asyncio.run(run(app))
 """

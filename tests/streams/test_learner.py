@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from streams.cluster import Cluster
 from streams.contracts import EstimatorSnapshot, Outcome, encode
 from streams.estimators import Estimators
 from streams.learner import Learner, LearnerConfig
@@ -32,9 +33,9 @@ SESSION_MS = 6_000  # the least that the broker allows
 
 
 @pytest.fixture
-def config(bootstrap: str, topics: Topics) -> LearnerConfig:
+def config(cluster: Cluster, topics: Topics) -> LearnerConfig:
     return LearnerConfig(
-        bootstrap,
+        cluster,
         f"{topics.prefix}app",
         topics.outcomes,
         topics.models,
@@ -63,7 +64,7 @@ async def until_learned(config: LearnerConfig, count: int) -> Published:
     """Return what `models` says when at least `count` outcomes are in the snapshot."""
     async with asyncio.timeout(60):
         while True:
-            published = await read_models(config.bootstrap_servers, config.models)
+            published = await read_models(config.cluster, config.models)
             if published.estimator is not None and published.estimator.outcomes >= count:
                 return published
             await asyncio.sleep(0.05)
@@ -129,7 +130,7 @@ async def test_publishes_only_when_something_was_learned(config, topics, wire):
 
 
 @pytest.mark.parametrize("partitions", [1])
-async def test_a_learner_that_stops_publishes_what_it_has_learned(bootstrap, config, topics, wire):
+async def test_a_learner_that_stops_publishes_what_it_has_learned(cluster, config, topics, wire):
     rare = replace(config, publish_every_s=3600.0)
     await wire.produce(topics.outcomes, records(outcomes(20)))
     async with learning(rare) as learner:
@@ -158,6 +159,7 @@ async def test_records_that_are_no_outcomes_are_skipped_and_counted(config, topi
 
 SLOW_LEARNER = """
 import asyncio, sys, time
+from streams.cluster import Cluster
 from streams.estimators import Estimators
 from streams.learner import Learner, LearnerConfig
 
@@ -171,7 +173,7 @@ Estimators.learn = slowly
 bootstrap, app, outcomes, models, session = sys.argv[1:]
 
 async def main():
-    await Learner(LearnerConfig(bootstrap, app, outcomes, models, 0.05, int(session))).run()
+    await Learner(LearnerConfig(Cluster(bootstrap), app, outcomes, models, 0.05, int(session))).run()
 
 asyncio.run(main())
 """
@@ -179,7 +181,7 @@ asyncio.run(main())
 
 def process(config: LearnerConfig, says: Path) -> subprocess.Popen[bytes]:
     """A learner in a process of its own, which writes its log to `says`."""
-    place = (config.bootstrap_servers, config.app_id, config.outcomes, config.models, str(config.session_timeout_ms))
+    place = (str(config.cluster), config.app_id, config.outcomes, config.models, str(config.session_timeout_ms))
     with says.open("ab") as log:
         return subprocess.Popen([sys.executable, "-c", SLOW_LEARNER, *place], stdout=log, stderr=log)
 
@@ -263,12 +265,12 @@ async def test_a_learner_that_was_asleep_publishes_nothing_any_more(config, topi
         asleep.wait()
     counts = [snapshot.outcomes for snapshot in await snapshots(wire, topics.models)]
     assert counts == sorted(set(counts))
-    published = await read_models(config.bootstrap_servers, config.models)
+    published = await read_models(config.cluster, config.models)
     assert msgspec.structs.replace(published.estimator, created=0) == (await expected(wire, topics.outcomes))[0]
 
 
-async def test_a_fenced_writer_publishes_nothing(bootstrap, config, topics, wire):
-    first, second = (SnapshotWriter(bootstrap, config.app_id, topics.models) for _ in range(2))
+async def test_a_fenced_writer_publishes_nothing(cluster, config, topics, wire):
+    first, second = (SnapshotWriter(cluster, config.app_id, topics.models) for _ in range(2))
     one, two, three = (Estimators().snapshot({0: number}, 0) for number in (1, 2, 3))
     await first.open()
     await first.publish(one, b"{}")
@@ -296,9 +298,7 @@ async def test_a_snapshot_that_cannot_be_read_stops_it(config, topics, wire):
 
 
 @pytest.mark.parametrize("partitions", [2])
-async def test_a_partition_of_which_the_snapshot_knows_nothing_is_learned_from_its_start(
-    bootstrap, config, topics, wire
-):
+async def test_a_partition_of_which_the_snapshot_knows_nothing_is_learned_from_its_start(cluster, config, topics, wire):
     given = records(outcomes(60))
     await wire.produce(topics.outcomes, given[:20], partition=0)
     async with learning(config):
@@ -311,8 +311,8 @@ async def test_a_partition_of_which_the_snapshot_knows_nothing_is_learned_from_i
 
 
 @pytest.mark.parametrize("partitions", [1])
-async def test_offsets_that_the_log_no_longer_has_mean_from_its_start(bootstrap, config, topics, wire):
-    writer = SnapshotWriter(bootstrap, config.app_id, topics.models)
+async def test_offsets_that_the_log_no_longer_has_mean_from_its_start(cluster, config, topics, wire):
+    writer = SnapshotWriter(cluster, config.app_id, topics.models)
     await writer.open()
     await writer.publish(Estimators().snapshot({0: 1_000}, 0), Estimators().audit.pack())
     await writer.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.cluster import Cluster
 from streams.contracts import ReleasePointer, encode
 from streams.estimators import Estimators
 from streams.releases import ESTIMATOR_KEY, Published, SnapshotWriter, pointer_to, publish_release, read_models
@@ -26,25 +27,25 @@ def test_a_pointer_names_the_folder_and_the_digest_of_its_weights(tmp_path: Path
 
 
 @pytest.mark.broker
-async def test_the_last_of_each_key_counts(bootstrap: str, topics: Topics):
-    assert await read_models(bootstrap, topics.models) == Published()
+async def test_the_last_of_each_key_counts(cluster: Cluster, topics: Topics):
+    assert await read_models(cluster, topics.models) == Published()
     first, second = (ReleasePointer(name, "0" * 64, 1) for name in ("r1", "r2"))
     snapshot = Estimators().snapshot({0: 3}, 5)
-    writer = SnapshotWriter(bootstrap, "app", topics.models)
+    writer = SnapshotWriter(cluster, "app", topics.models)
     await writer.open()
-    await publish_release(bootstrap, topics.models, first)
+    await publish_release(cluster, topics.models, first)
     await writer.publish(snapshot, b"audit")
-    await publish_release(bootstrap, topics.models, second)
+    await publish_release(cluster, topics.models, second)
     await writer.close()
-    assert await read_models(bootstrap, topics.models) == Published(second, snapshot, b"audit")
+    assert await read_models(cluster, topics.models) == Published(second, snapshot, b"audit")
 
 
 @pytest.mark.broker
-async def test_a_null_value_takes_it_back_and_nonsense_is_named(bootstrap: str, topics: Topics, wire: Wire):
-    await publish_release(bootstrap, topics.models, ReleasePointer("r1", "0" * 64, 1))
+async def test_a_null_value_takes_it_back_and_nonsense_is_named(cluster: Cluster, topics: Topics, wire: Wire):
+    await publish_release(cluster, topics.models, ReleasePointer("r1", "0" * 64, 1))
     await wire.produce(topics.models, [(ESTIMATOR_KEY, encode(Estimators().snapshot({}, 0))), (ESTIMATOR_KEY, None)])
-    published = await read_models(bootstrap, topics.models)
+    published = await read_models(cluster, topics.models)
     assert (published.release is not None, published.estimator, published.audit) == (True, None, None)
     await wire.produce(topics.models, [(b"release", b'{"kind": "estimator"}')])
     with pytest.raises(ValueError, match=r"offset \d+, key b'release' cannot be read: .* starts over"):
-        await read_models(bootstrap, topics.models)
+        await read_models(cluster, topics.models)

@@ -7,11 +7,11 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import MessageSizeTooLargeError
 
+from streams.cluster import Cluster
 from streams.topics import SPECS, TopicError, Topics, create, verify
 
 if TYPE_CHECKING:
@@ -26,26 +26,26 @@ def fresh() -> Topics:
     return Topics(f"test-{uuid.uuid4().hex[:8]}.")
 
 
-async def test_created_topics_verify(bootstrap: str, fresh: Topics) -> None:
-    assert set(await create(bootstrap, fresh)) == set(fresh.all)
-    assert await verify(bootstrap, fresh) == []
+async def test_created_topics_verify(cluster: Cluster, fresh: Topics) -> None:
+    assert set(await create(cluster, fresh)) == set(fresh.all)
+    assert await verify(cluster, fresh) == []
 
 
-async def test_create_makes_only_what_is_missing(bootstrap: str, fresh: Topics) -> None:
-    await make(bootstrap, NewTopic(fresh.events, 4, 1, topic_configs={"cleanup.policy": "delete"}))
-    assert fresh.events not in await create(bootstrap, fresh)
-    assert await create(bootstrap, fresh) == []
-    assert await verify(bootstrap, fresh) == []
+async def test_create_makes_only_what_is_missing(cluster: Cluster, fresh: Topics) -> None:
+    await make(cluster, NewTopic(fresh.events, 4, 1, topic_configs={"cleanup.policy": "delete"}))
+    assert fresh.events not in await create(cluster, fresh)
+    assert await create(cluster, fresh) == []
+    assert await verify(cluster, fresh) == []
 
 
-async def test_missing_topics_are_named(bootstrap: str, fresh: Topics) -> None:
-    problems = await verify(bootstrap, fresh)
+async def test_missing_topics_are_named(cluster: Cluster, fresh: Topics) -> None:
+    problems = await verify(cluster, fresh)
     assert len(problems) == len(SPECS)
     assert problems[0] == f"{fresh.events} is missing: create it with `driftline topics create`"
 
 
-async def test_wrong_partition_counts_are_named(bootstrap: str, topics: Topics) -> None:
-    problems = await verify(bootstrap, topics, partitions=8)
+async def test_wrong_partition_counts_are_named(cluster: Cluster, topics: Topics) -> None:
+    problems = await verify(cluster, topics, partitions=8)
     wrong = {problem.split()[0] for problem in problems}
     assert wrong == {
         topics.name(name) for name in ("events", "recommendations", "decisions", "outcomes", "state", "events.dlq")
@@ -53,26 +53,26 @@ async def test_wrong_partition_counts_are_named(bootstrap: str, topics: Topics) 
     assert f"{topics.events} has 4 partitions instead of 8: set DRIFTLINE_PARTITIONS=4" in problems[0]
 
 
-async def test_wrong_cleanup_policy_is_named(bootstrap: str, topics: Topics) -> None:
-    await alter(bootstrap, topics.state, {"cleanup.policy": "delete", "max.message.bytes": str(8 * 2**20)})
-    [problem] = await verify(bootstrap, topics)
+async def test_wrong_cleanup_policy_is_named(cluster: Cluster, topics: Topics) -> None:
+    await alter(cluster, topics.state, {"cleanup.policy": "delete", "max.message.bytes": str(8 * 2**20)})
+    [problem] = await verify(cluster, topics)
     assert problem.startswith(f"{topics.state} has cleanup.policy delete instead of compact")
 
 
-async def test_order_of_cleanup_policies_does_not_matter(bootstrap: str, topics: Topics) -> None:
-    await alter(bootstrap, topics.recommendations, {"cleanup.policy": "delete,compact"})
-    assert await verify(bootstrap, topics) == []
+async def test_order_of_cleanup_policies_does_not_matter(cluster: Cluster, topics: Topics) -> None:
+    await alter(cluster, topics.recommendations, {"cleanup.policy": "delete,compact"})
+    assert await verify(cluster, topics) == []
 
 
-async def test_small_message_size_is_named(bootstrap: str, topics: Topics) -> None:
-    await alter(bootstrap, topics.events_dlq, {"max.message.bytes": "1048588"})
-    [problem] = await verify(bootstrap, topics)
+async def test_small_message_size_is_named(cluster: Cluster, topics: Topics) -> None:
+    await alter(cluster, topics.events_dlq, {"max.message.bytes": "1048588"})
+    [problem] = await verify(cluster, topics)
     assert problem.startswith(f"{topics.events_dlq} has max.message.bytes 1048588, at least 4194304")
 
 
 @pytest.mark.parametrize("partitions", [2])
-async def test_dead_letters_hold_a_full_event_and_its_headers(bootstrap: str, topics: Topics) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=5 * 2**20)
+async def test_dead_letters_hold_a_full_event_and_its_headers(cluster: Cluster, topics: Topics) -> None:
+    producer = cluster.producer(max_request_size=5 * 2**20)
     await producer.start()
     try:
         value, headers = bytes(2**20), [("why", bytes(2**16))]
@@ -83,13 +83,13 @@ async def test_dead_letters_hold_a_full_event_and_its_headers(bootstrap: str, to
         await producer.stop()
 
 
-async def test_a_refused_topic_is_an_error_that_says_why(bootstrap: str, fresh: Topics) -> None:
+async def test_a_refused_topic_is_an_error_that_says_why(cluster: Cluster, fresh: Topics) -> None:
     with pytest.raises(TopicError, match=r"events was not created.*replication factor"):
-        await create(bootstrap, fresh, replication=3)
+        await create(cluster, fresh, replication=3)
 
 
-async def test_only_committed_records_are_read(bootstrap: str, topics: Topics, wire: Wire) -> None:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=topics.prefix)
+async def test_only_committed_records_are_read(cluster: Cluster, topics: Topics, wire: Wire) -> None:
+    producer = cluster.producer(transactional_id=topics.prefix)
     await producer.start()
     try:
         for value, commit in ((b"kept", True), (b"dropped", False)):
@@ -115,8 +115,8 @@ def test_names_carry_the_prefix() -> None:
     assert properties == set(names.all)
 
 
-async def make(bootstrap: str, topic: NewTopic) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def make(cluster: Cluster, topic: NewTopic) -> None:
+    admin = cluster.admin()
     await admin.start()
     try:
         response = await admin.create_topics([topic])
@@ -125,8 +125,8 @@ async def make(bootstrap: str, topic: NewTopic) -> None:
     assert response.topic_errors[0][1] == 0, response
 
 
-async def alter(bootstrap: str, topic: str, config: dict[str, str]) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+async def alter(cluster: Cluster, topic: str, config: dict[str, str]) -> None:
+    admin = cluster.admin()
     await admin.start()
     try:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, config)

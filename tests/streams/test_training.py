@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.batches import InteractionLog
+from streams.cluster import Cluster
 from streams.contracts import Erase, Event, Impression, Interaction, Request, encode
 from streams.topics import Topics
 from streams.training import History, read_history, read_items
@@ -84,23 +85,23 @@ def test_the_log_is_the_same_however_partitions_were_interleaved():
 
 
 @pytest.mark.broker
-async def test_reads_the_topics(bootstrap: str, topics: Topics, wire: Wire):
+async def test_reads_the_topics(cluster: Cluster, topics: Topics, wire: Wire):
     items = small.items(3)
     changed = small.item_vector(1, "love")
     records = [(item.item.encode(), encode(item)) for item in (*reversed(items.values()), changed)]
     await wire.produce(topics.item_vectors, [*records, (b"i2", None)])
-    assert await read_items(bootstrap, topics.item_vectors) == [items["i0"], changed]
+    assert await read_items(cluster, topics.item_vectors) == [items["i0"], changed]
 
     events = [saw("a", "i0", 1), saw("b", "i1", 2), Erase(user="b", time=T + 3), saw("a", "i2", 4)]
     sent = [(event.user.encode(), encode(event)) for event in events]
     await wire.produce(topics.events, [*sent, (b"a", b"{"), (b"other", sent[0][1])])
     history = History(ITEMS, small.RULES.actions)
-    assert await read_history(bootstrap, topics.events, history, small.RULES) == 2
+    assert await read_history(cluster, topics.events, history, small.RULES) == 2
     assert columns(history.log())[1:3] == [[0, 2], [T + 1, T + 4]]
 
 
 @pytest.mark.broker
-async def test_a_record_that_is_no_item_vector_is_named(bootstrap: str, topics: Topics, wire: Wire):
+async def test_a_record_that_is_no_item_vector_is_named(cluster: Cluster, topics: Topics, wire: Wire):
     await wire.produce(topics.item_vectors, [(b"i1", b"{}")])
     with pytest.raises(ValueError, match=r"item_vectors, key b'i1': .* expected an item vector"):
-        await read_items(bootstrap, topics.item_vectors)
+        await read_items(cluster, topics.item_vectors)

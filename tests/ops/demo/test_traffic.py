@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from ops.demo.traffic import Clock, Traffic, TrafficConfig, TrafficStatus, read_status
+from streams.cluster import Cluster
 from streams.names import Topics
 
 
@@ -44,17 +44,17 @@ def test_the_status_is_empty_before_it_is_written(tmp_path: Path) -> None:
     assert read_status(tmp_path / "none") == TrafficStatus()
 
 
-def config(bootstrap: str, topics: Topics, folder: Path, events: int, patience_s: float) -> TrafficConfig:
+def config(topics: Topics, folder: Path, events: int, patience_s: float) -> TrafficConfig:
     lines = [json.dumps({"user": f"u{number % 3}", "number": number}) for number in range(events)]
     (folder / "live.jsonl").write_text("\n".join(lines) + "\n")
     files = (str(folder / "live.jsonl"), str(folder / "status.json"))
-    return TrafficConfig(bootstrap, topics.events, topics.recommendations, *files, rate=200, patience_s=patience_s)
+    return TrafficConfig(topics.events, topics.recommendations, *files, rate=200, patience_s=patience_s)
 
 
-async def echo(bootstrap: str, topics: Topics, skip: int | None = None) -> None:
+async def echo(cluster: Cluster, topics: Topics, skip: int | None = None) -> None:
     """Answer every event, but for the one numbered `skip`."""
-    consumer = AIOKafkaConsumer(topics.events, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    consumer = cluster.consumer(topics.events)
+    producer = cluster.producer()
     await consumer.start()
     await producer.start()
     try:
@@ -70,11 +70,11 @@ async def echo(bootstrap: str, topics: Topics, skip: int | None = None) -> None:
 @pytest.mark.broker
 @pytest.mark.parametrize("skip", [None, 11])
 async def test_every_event_is_sent_and_its_answer_timed(
-    bootstrap: str, topics: Topics, tmp_path: Path, skip: int | None
+    cluster: Cluster, topics: Topics, tmp_path: Path, skip: int | None
 ) -> None:
-    answering = asyncio.create_task(echo(bootstrap, topics, skip))
-    settings = config(bootstrap, topics, tmp_path, events=40, patience_s=0.5)
-    await Traffic(settings).run()
+    answering = asyncio.create_task(echo(cluster, topics, skip))
+    settings = config(topics, tmp_path, events=40, patience_s=0.5)
+    await Traffic(cluster, settings).run()
     answering.cancel()
     await asyncio.gather(answering, return_exceptions=True)
     status = read_status(Path(settings.status))
