@@ -7,7 +7,7 @@ UV     := 0.13.9
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench lock clean
+.PHONY: help setup demo test lint format bench chaos lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ format: setup  ## put the code into its one format
 
 bench: setup  ## driftline beside the bare transaction loop and a Faust table, in one run
 	$(BIN)/python -m bench.throughput $(ARGS)
+
+chaos: setup  ## kill everything for minutes, then account for every event; ARGS="--kills 25 --seconds 400 --seed 1"
+	$(BIN)/driftline chaos $(ARGS)
 
 lock: setup  ## pin the packages again: versions and hashes, no addresses
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --universal --python-version 3.11 \

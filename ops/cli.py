@@ -12,7 +12,21 @@ from typing import Annotated
 
 import typer
 
-from ops.commands import audit, contracts, demo, embed, events, kafka, learn, read, settings, topics, train, worker
+from ops.commands import (
+    audit,
+    chaos,
+    contracts,
+    demo,
+    embed,
+    events,
+    kafka,
+    learn,
+    read,
+    settings,
+    topics,
+    train,
+    worker,
+)
 from ops.errors import CliError
 
 app = typer.Typer(
@@ -36,6 +50,7 @@ app.command("learn")(learn.learn)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
+app.command("chaos")(chaos.chaos)
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
 app.command("settings")(settings.settings)
 
