@@ -12,6 +12,7 @@ from streams.engine_config import EngineConfig
 from streams.names import Topics
 from streams.pipeline import PipelineConfig
 from streams.state import StateLimits
+from streams.stores import DiskConfig
 from streams.validation import EventRules
 from streams.worker import WorkerConfig
 
@@ -50,6 +51,16 @@ def state_limits(settings: Settings) -> StateLimits:
     )
 
 
+def disk_config(settings: Settings) -> DiskConfig:
+    """Where user states lie when they are on disk: a folder for each deployment, which all its workers here share."""
+    return DiskConfig(
+        folder=settings.state_dir / settings.app_id,
+        topic=Topics(settings.topic_prefix).state,
+        memory_mib=settings.state_cache_mb,
+        keep_seconds=settings.state_keep_s,
+    )
+
+
 def worker_config(settings: Settings, cluster: Cluster) -> WorkerConfig:
     """All that a worker needs."""
     topics = Topics(settings.topic_prefix)
@@ -74,4 +85,5 @@ def worker_config(settings: Settings, cluster: Cluster) -> WorkerConfig:
         ),
         topics=topics,
         releases_dir=settings.releases_dir,
+        state=disk_config(settings) if settings.state_store == "disk" else None,
     )

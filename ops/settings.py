@@ -100,6 +100,22 @@ class Settings(BaseSettings):
     state_seen_capacity: int = _setting(1024, "items remembered per user as seen", "items", ge=0, le=100_000)
     state_event_ids: int = _setting(32, "event ids remembered per user to spot repeats", "ids", ge=0, le=10_000)
 
+    state_store: Literal["memory", "disk"] = _setting(
+        "memory", "where a worker keeps user states: memory, or disk for more users than fit (docs/state.md)"
+    )
+    state_dir: Path = Field(
+        default_factory=lambda known: known["data_dir"] / "state",
+        description="user states of state_store=disk, on a local disk; by default inside data_dir",
+        json_schema_extra={"unit": "path"},
+    )
+    state_cache_mb: int = _setting(256, "memory of state_store=disk, all partitions of a worker", "MiB", ge=16)
+    state_keep_s: float = _setting(
+        43_200.0,
+        "states on disk out of touch with Kafka for longer, or for half of delete.retention.ms, are rebuilt",
+        "s",
+        gt=0,
+    )
+
     worker_cached_users: int = _setting(
         10_000, "users whose attention caches are kept in memory, about 52 KB each", "users", ge=256
     )
@@ -112,7 +128,7 @@ class Settings(BaseSettings):
     def _from_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
-    @field_validator("data_dir", "releases_dir", "encoder_path")
+    @field_validator("data_dir", "releases_dir", "state_dir", "encoder_path")
     @classmethod
     def _from_home(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None

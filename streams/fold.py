@@ -21,8 +21,10 @@ from streams.state import (
     UserState,
     decode_partition,
     decode_user,
+    first_opened,
     id_hash,
 )
+from streams.store import marked
 from streams.validation import BadMessage, EventRules, cloud_event, decode_event
 
 MAX_CLOSED_PER_BATCH = 256
@@ -82,9 +84,9 @@ class Folder:
     def restored(self, states: Mapping[bytes, bytes]) -> None:
         """Learn the open windows from restored states."""
         self._deadlines, self._waiting, self._taken = [], set(), []
-        for key, data in states.items():
-            if key != PARTITION_KEY:
-                self._watch(key, decode_user(data))
+        for key, data in marked(states):
+            if key != PARTITION_KEY and (opened := first_opened(data)) is not None:
+                self._wait_for(key, opened)
 
     def fold(self, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Folded:
         """Fold `records` (in offset order) into copies of the states that they touch."""
@@ -112,10 +114,13 @@ class Folder:
 
     def _watch(self, key: bytes, state: UserState) -> None:
         """See to it that the user's oldest open window is waited for."""
-        if state.slates and key not in self._waiting:
+        if state.slates:
+            self._wait_for(key, min(slate.opened for slate in state.slates))
+
+    def _wait_for(self, key: bytes, opened: int) -> None:
+        if key not in self._waiting:
             self._waiting.add(key)
-            deadline = min(slate.opened for slate in state.slates) + self._limits.outcome_window_ms
-            heapq.heappush(self._deadlines, (deadline, key))
+            heapq.heappush(self._deadlines, (opened + self._limits.outcome_window_ms, key))
 
     def _put_back(self, states: Mapping[bytes, bytes]) -> None:
         """Wait again for the users whose windows the last batch closed or erased, as far as it was not committed."""

@@ -5,16 +5,21 @@ Knows compaction and `read_committed`; knows nothing about what keys and values 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
+from streams.changelog import Changelog, describe
 from streams.cluster import MAX_FETCH_BYTES, Cluster
-from streams.store import Store
+from streams.store import Store, StoreDamaged
 
 log = structlog.get_logger(__name__)
+
+_CHUNK = 2_000  # records taken over at once: some MB
+_CLOCK_STEP_SECONDS = 60.0  # clocks are corrected by less while a worker is down
 
 
 async def read_to_end(
@@ -63,26 +68,93 @@ async def partitions_of(cluster: Cluster, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in sorted(part["partition"] for part in described["partitions"])]
 
 
-async def restore(cluster: Cluster, changelog: TopicPartition, store: Store) -> int:
-    """Bring `store` from its position up to the end of `changelog` and return the records read.
+async def restore(cluster: Cluster, source: TopicPartition, store: Store) -> int:
+    """Bring `store` up to the end of the changelog `source` and return the records read.
 
-    Reads committed records only. The caller has fenced every writer, so the end does not move.
+    Reads committed records only: from the store's position on, or all of them where what the store has is not to be
+    relied on. The caller has fenced every writer, so the end does not move. Raises `StoreDamaged`.
     """
     started = time.monotonic()
     consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
     await consumer.start()
-    count = 0
     try:
-        consumer.assign([changelog])
-        end = (await consumer.end_offsets([changelog]))[changelog]
-        consumer.seek(changelog, store.position)
-        while await consumer.position(changelog) < end:
-            for records in (await consumer.getmany(timeout_ms=200, max_records=10_000)).values():
-                count += len(records)
-                store.take({record.key: record.value for record in records}, records[-1].offset + 1)
-        store.take({}, max(end, store.position))
+        consumer.assign([source])
+        began = time.time()
+        changelog = await describe(cluster, source, consumer, whose=store.origin is not None)
+        reason = why_not_go_on(store, changelog, began)
+        if reason is not None:
+            log.warning(
+                "rebuilding the local store from the changelog",
+                topic=source.topic,
+                partition=source.partition,
+                reason=reason,
+            )
+        if reason is not None or store.position == 0:
+            await asyncio.to_thread(store.clear, changelog.origin)
+        since = store.position
+        try:
+            count = await _catch_up(consumer, source, changelog, store, began)
+        except StoreDamaged as error:
+            log.warning("rebuilding the local store from the changelog", partition=source.partition, reason=str(error))
+            await asyncio.to_thread(store.clear, changelog.origin)
+            count = await _catch_up(consumer, source, changelog, store, began)
     finally:
         await consumer.stop()
-    seconds = round(time.monotonic() - started, 3)
-    log.info("restored", topic=changelog.topic, partition=changelog.partition, records=count, seconds=seconds)
+    log.info(
+        "restored",
+        topic=source.topic,
+        partition=source.partition,
+        position=since,
+        records=count,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return count
+
+
+def why_not_go_on(store: Store, changelog: Changelog, now: float) -> str | None:
+    """Why what the store has cannot be trusted to be the changelog's beginning; None where it can.
+
+    Half of what a tombstone lives may have gone by when reading begins: the other half is left for reading.
+    """
+    if store.position == 0:
+        return None
+    if store.position > changelog.end:
+        return f"it goes up to offset {store.position}, the changelog ends at {changelog.end}"
+    if store.origin is None:
+        return None
+    if changelog.origin is None:
+        return "the cluster has no topic ids (Kafka before 2.8) by which to know this changelog from another"
+    if store.origin != changelog.origin:
+        return f"it belongs to another changelog, {store.origin}, not to {changelog.origin}"
+    age, limit = now - store.contact, min(store.keep_seconds, changelog.tombstone_seconds / 2)
+    if age > limit:
+        return (
+            f"it was out of touch with the changelog for {age:.0f} s, more than {limit:.0f}: deletions may be missing"
+        )
+    if age < -_CLOCK_STEP_SECONDS:
+        return f"the clock went back by {-age:.0f} s since it was last in touch with the changelog"
+    return None
+
+
+async def _catch_up(
+    consumer: AIOKafkaConsumer, source: TopicPartition, changelog: Changelog, store: Store, began: float
+) -> int:
+    """Take over what is between the store's position and the end; only there has the store been in touch again."""
+    count = 0
+    contact = store.contact if store.position else began
+    consumer.seek(source, max(store.position, changelog.first))
+    while await consumer.position(source) < changelog.end:
+        for records in (await consumer.getmany(timeout_ms=200, max_records=_CHUNK)).values():
+            count += len(records)
+            changes = {record.key: record.value for record in records}
+            await asyncio.to_thread(store.take, changes, records[-1].offset + 1, contact)
+    await asyncio.to_thread(store.take, {}, changelog.end, began)
+    if store.origin is not None and (seconds := time.time() - contact) > changelog.tombstone_seconds:
+        log.warning(
+            "deletions may have been missed: raise delete.retention.ms, or delete the local state and start again",
+            topic=source.topic,
+            partition=source.partition,
+            seconds_since_contact=round(seconds),
+            tombstone_seconds=changelog.tombstone_seconds,
+        )
     return count

@@ -145,6 +145,25 @@ class PartitionState(Struct, array_like=True):
     watermark: int = 0
 
 
+class _Opened(Struct, array_like=True, gc=False):
+    """What says when a slate's window closes, and no more: decoding skips the rest."""
+
+    slate: msgspec.Raw
+    time: int
+    opened: int
+
+
+class _Windows(Struct, array_like=True, gc=False):
+    version: int = SCHEMA_VERSION
+    events: int = 0
+    offset: int = 0
+    last_time: int = 0
+    ring: msgspec.Raw = msgspec.Raw()
+    seen: msgspec.Raw = msgspec.Raw()
+    ids: msgspec.Raw = msgspec.Raw()
+    slates: list[_Opened] = []
+
+
 class UnknownStateVersion(ValueError):
     """The state topic was written by a newer driftline than this one."""
 
@@ -152,6 +171,7 @@ class UnknownStateVersion(ValueError):
 _encoder = msgspec.msgpack.Encoder()
 _user_decoder = msgspec.msgpack.Decoder(UserState)
 _partition_decoder = msgspec.msgpack.Decoder(PartitionState)
+_windows_decoder = msgspec.msgpack.Decoder(_Windows)
 
 
 def encode_state(state: UserState | PartitionState) -> bytes:
@@ -165,6 +185,27 @@ def decode_user(data: bytes | None) -> UserState:
     state: UserState = _user_decoder.decode(data)
     _check_version(state.version)
     return state
+
+
+def first_opened(data: bytes) -> int | None:
+    """Return when (event time, ms) the first of a user's open slates was opened; None when none is open.
+
+    Less work than `decode_user`, a third of it where three slates are open. Raises `UnknownStateVersion`.
+    """
+    windows = _windows_decoder.decode(data)
+    _check_version(windows.version)
+    return min(slate.opened for slate in windows.slates) if windows.slates else None
+
+
+def waits(data: bytes) -> bool:
+    """Whether a state has an open slate: the mark by which a store finds those again without reading the others.
+
+    True also of what this driftline cannot read: whoever asks for it is told.
+    """
+    try:
+        return bool(_windows_decoder.decode(data).slates)
+    except msgspec.DecodeError:
+        return True
 
 
 def decode_partition(data: bytes | None) -> PartitionState:

@@ -1,14 +1,18 @@
 """Where the states of one partition are kept while this worker owns it: a mapping that changes only by commits.
 
 The engine restores a store from the changelog, lets the handler read it, and takes a batch's changes over
-after their transaction has committed. Knows nothing of what states mean, of Kafka or of transactions.
+after their transaction has committed. Here are what every store promises and the one in memory; the one on
+disk is `store_disk.py`. Knows nothing of what states mean, of Kafka or of transactions.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
+
+Mark = Callable[[bytes], bool]
+"""Whether a state (its bytes) is one of those that `Store.marked` is to find again."""
 
 
 class StoreDamaged(Exception):
@@ -23,21 +27,40 @@ class Store(Mapping[bytes, bytes]):
 
     Attributes:
         position: the changelog offset from which on records are not in here yet; 0: none of them are.
+        origin: which changelog those before are from; None: the store ends with the process and needs to know none.
+        contact: a moment, in seconds since the epoch. Tombstones that are not in here yet were not yet due to be
+            compacted away then, so that each can still be read for the topic's delete.retention.ms from then on.
+        keep_seconds: how long after `contact` a store may be gone on with at most.
     """
 
     position: int = 0
+    origin: str | None = None
+    contact: float = 0.0
+    keep_seconds: float = float("inf")
 
     @abstractmethod
-    def take(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
-        """Take changes over (None deletes) and the position with them: all or nothing, whatever dies."""
+    def take(self, changes: Mapping[bytes, bytes | None], position: int, contact: float | None = None) -> None:
+        """Take changes over (None deletes) and the position with them: all or nothing, whatever dies.
+
+        `contact`: see the class; without it the caller is the changelog's only writer and `position` its end.
+        """
 
     @abstractmethod
-    def clear(self) -> None:
-        """Forget everything: no keys, position 0."""
+    def clear(self, origin: str | None = None) -> None:
+        """Forget everything: no keys, position 0. What is taken from now on is from `origin`."""
 
     @abstractmethod
     def close(self) -> None:
         """Give the store up; it is not used afterwards."""
+
+    def marked(self) -> Iterable[tuple[bytes, bytes]]:
+        """Key and state of those that the stores' mark is true of, and perhaps of others."""
+        return self.items()
+
+
+def marked(states: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """As `Store.marked`; of a mapping that is no store: everything."""
+    return states.marked() if isinstance(states, Store) else states.items()
 
 
 class Stores(Protocol):
@@ -50,8 +73,9 @@ class Stores(Protocol):
 class MemoryStore(Store):
     """A store in memory; it always begins empty."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: Mark | None = None) -> None:
         self._states: dict[bytes, bytes] = {}
+        self._mark = mark
 
     def __getitem__(self, key: bytes) -> bytes:
         return self._states[key]
@@ -68,7 +92,7 @@ class MemoryStore(Store):
     def get(self, key: bytes, default: Any = None) -> Any:
         return self._states.get(key, default)
 
-    def take(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
+    def take(self, changes: Mapping[bytes, bytes | None], position: int, contact: float | None = None) -> None:
         for key, value in changes.items():
             if value is None:
                 self._states.pop(key, None)
@@ -76,16 +100,25 @@ class MemoryStore(Store):
                 self._states[key] = value
         self.position = position
 
-    def clear(self) -> None:
+    def clear(self, origin: str | None = None) -> None:
         self._states.clear()
         self.position = 0
 
     def close(self) -> None:
         self._states.clear()
 
+    def marked(self) -> Iterable[tuple[bytes, bytes]]:
+        if self._mark is None:
+            return self._states.items()
+        mark = self._mark
+        return ((key, value) for key, value in self._states.items() if mark(value))
+
 
 class MemoryStores:
     """All stores in memory: a restart reads the whole changelog."""
 
+    def __init__(self, mark: Mark | None = None) -> None:
+        self._mark = mark
+
     def open(self, partition: int) -> Store:
-        return MemoryStore()
+        return MemoryStore(self._mark)

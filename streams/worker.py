@@ -32,6 +32,9 @@ from streams.engine import Engine
 from streams.engine_config import EngineConfig
 from streams.names import Topics
 from streams.pipeline import Pipeline, PipelineConfig
+from streams.state import waits
+from streams.store import MemoryStores
+from streams.stores import DiskConfig, DiskStores
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +45,7 @@ class WorkerConfig:
     pipeline: PipelineConfig
     topics: Topics
     releases_dir: Path
+    state: DiskConfig | None = None  # None: in memory
 
 
 class Worker:
@@ -51,7 +55,8 @@ class Worker:
         self._config = config
         self._broadcast = Broadcast(config.engine.cluster, config.topics, self._load)
         self._pipeline = Pipeline(config.pipeline, self._broadcast.world)
-        self._engine = Engine(config.engine, self._pipeline)
+        stores = MemoryStores(waits) if config.state is None else DiskStores(config.state, waits)
+        self._engine = Engine(config.engine, self._pipeline, stores)
         self._state = "starting"
 
     async def run(self) -> None:

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from streams.state import (
     SCHEMA_VERSION,
     OpenSlate,
+    PartitionState,
     StateLimits,
     UnknownStateVersion,
     UserState,
     decode_partition,
     decode_user,
     encode_state,
+    first_opened,
     id_hash,
+    waits,
 )
 
 LIMITS = StateLimits(events=4, seen=3, event_ids=2, open_slates=2, outcome_window_ms=100)
@@ -139,3 +142,27 @@ def test_a_limit_of_none_remembers_nothing() -> None:
         state.push(id_hash(item), time, 1.0, 0, limits)
         state.remember_id(item, limits)
     assert (state.seen, state.ids) == (b"", b"")
+
+
+open_slates = st.builds(
+    OpenSlate,
+    slate=st.text(max_size=5),
+    time=st.integers(0, 2**40),
+    opened=st.integers(0, 2**40),
+    items=st.lists(st.text(max_size=5), max_size=3),
+    rewards=st.lists(st.floats(0, 1), max_size=3),
+)
+
+
+@given(st.binary(max_size=300), st.lists(open_slates, max_size=4))
+def test_open_windows_are_known_without_reading_the_rest(ring: bytes, slates: list[OpenSlate]) -> None:
+    state = encode_state(UserState(events=7, ring=ring, seen=b"\x90" * 8, slates=slates))
+    assert waits(state) == bool(slates)
+    assert first_opened(state) == min((one.opened for one in slates), default=None)
+
+
+def test_what_cannot_be_read_is_not_overlooked() -> None:
+    assert not waits(encode_state(PartitionState(watermark=7)))
+    assert waits(b"\xff")
+    with pytest.raises(UnknownStateVersion):
+        first_opened(encode_state(UserState(version=SCHEMA_VERSION + 1)))
