@@ -1,7 +1,8 @@
 """The catalogue: id, slot and hash of every item ever known, and which are alive.
 
 A slot is the item's row in every per-item array of the process. It is given once and never reused: a deleted item keeps
-its slot and id, because users' histories refer to it, and comes back in the same slot. Features are opaque here.
+its slot and id, because users' histories refer to it, and comes back in the same slot. A forgotten item is known to
+nobody any more, and would come back in a new one. Features are opaque here.
 One thread changes a catalogue; knows nothing of users, vectors or models.
 """
 
@@ -81,6 +82,16 @@ class Catalogue:
         slots = slots[self._alive[slots]]
         self._alive[slots] = False
         self._changed(len(slots))
+        return slots
+
+    def forget(self, ids: Sequence[str]) -> Slots:
+        """Mark items as gone and no longer find them; returns the slots they had, int64. Unknown ids are ignored."""
+        slots = self.slots(ids)
+        slots = slots[slots >= 0]
+        self.delete(ids)
+        for item, hash_ in zip(self.ids(slots), self._hashes[slots].tolist(), strict=True):
+            self._by_id.pop(item, None)
+            self._by_hash.pop(hash_, None)
         return slots
 
     def slots(self, ids: Sequence[str]) -> Slots:

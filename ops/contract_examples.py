@@ -31,14 +31,14 @@ from streams.contracts import (
 _USER, _SLATE = "42", "2-1041"
 _TIME = 881_250_949_000
 _CAUSE = Cause(partition=2, offset=1041, kind="interaction", item="50")
-_CONDITIONAL = [0.2702562215116925, 0.6750687191638725, 0.8514196274401324]
-_PROPENSITY = [0.270256221511671, 0.32188631204272844, 0.40859097211556483]
-_INCLUSION = [0.9235460059469855, 0.9687575917459675, 0.879552640597902]
+_CONDITIONAL = [0.19750801955463204, 0.3373148026632252, 0.9289710304760657]
+_PROPENSITY = [0.19750801955461636, 0.3406948276086927, 0.15793145068971873]
+_INCLUSION = [0.8795526405979018, 0.9235460059469854, 0.9687575917459676]
 _RELEASE, _ESTIMATOR = "d64l2w50-7f3a9c41b0de", "e828-1f0c3b7a"
 
 EXAMPLES: tuple[Struct, ...] = (
     Interaction(user=_USER, item="50", time=_TIME, action="rate", weight=5.0, id="6f1c2a-17", slate="2-1007"),
-    Impression(user=_USER, time=_TIME + 1500, items=["172", "181", "174"], slate=_SLATE, id="6f1c2a-18"),
+    Impression(user=_USER, time=_TIME + 1500, items=["174", "181", "172"], slate=_SLATE, id="6f1c2a-18"),
     Request(user=_USER, time=_TIME + 90_000, id="6f1c2a-19"),
     Erase(user=_USER, time=_TIME + 86_400_000),
     Item(
@@ -63,8 +63,8 @@ EXAMPLES: tuple[Struct, ...] = (
         time=_TIME,
         cause=_CAUSE,
         covers=[1040, 1041],
-        items=["181", "172", "174"],
-        scores=[2.3837950229644775, 2.5932486057281494, 2.2724244594573975],
+        items=["174", "181", "172"],
+        scores=[2.2724244594573975, 2.3837950229644775, 2.5932486057281494],
         conditional=_CONDITIONAL,
         propensity=_PROPENSITY,
         inclusion=_INCLUSION,
@@ -85,11 +85,11 @@ EXAMPLES: tuple[Struct, ...] = (
         base_f32=b64decode("AAAwQAAAIEAAABBAAADAPwAAoD8AAAC/"),
         correction_f32=b64decode("cYMgvtX87b2rs7c86g9AvfGU6T3oxDs+"),
         logits_f32=b64decode("yfclQBmQGEBnbxFAgf+5P0+Zrj+MHaK+"),
-        chosen=[1, 0, 2],
+        chosen=[2, 1, 0],
         conditional=_CONDITIONAL,
         uniform=False,
         seed=0,
-        draws=12,
+        draws=4,
         temperature=0.35,
         epsilon=0.02,
         beta=0.1,
@@ -105,8 +105,8 @@ EXAMPLES: tuple[Struct, ...] = (
         reason="window",
         origin="driftline",
         shown=True,
-        items=["181", "172", "174"],
-        rewards=[0.0, 4.0, 0.0],
+        items=["174", "181", "172"],
+        rewards=[0.0, 0.0, 4.0],
         conditional=_CONDITIONAL,
         propensity=_PROPENSITY,
         inclusion=_INCLUSION,

@@ -20,7 +20,7 @@ Record = tuple[bytes, bytes]
 """Key and value."""
 
 EVENT_FIELDS = ("kind", "user", "item", "time", "timestamp", "action", "weight", "id", "items", "slate")
-ITEM_FIELDS = ("item", "title", "text", "categories", "year")
+ITEM_FIELDS = ("item", "title", "text", "categories", "year", "withdrawn")
 LIST_SEPARATOR = "|"
 
 _TEXTS = ("kind", "user", "item", "action", "id", "slate", "title", "text")
@@ -61,6 +61,8 @@ def item_record(fields: dict[str, Any]) -> Record:
     message = _typed(fields, ITEM_FIELDS)
     if isinstance(message.get("year"), str | float):  # a column of integers with gaps is one of floats in pandas
         message["year"] = _number("year", message["year"])
+    if isinstance(message.get("withdrawn"), str):
+        message["withdrawn"] = _flag("withdrawn", message["withdrawn"])
     key, value = str(message.get("item", "")).encode(), _encode(message)
     decode_item(key, value)
     return key, value
@@ -95,6 +97,13 @@ def _number(name: str, value: str | float) -> int | float:
     except ValueError:
         raise BadMessage("schema", f"{name} is {value!r}; expected a number") from None
     return int(number) if number.is_integer() else number
+
+
+def _flag(name: str, value: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[value.strip().lower()]
+    except KeyError:
+        raise BadMessage("schema", f"{name} is {value!r}; expected true or false") from None
 
 
 def _time(message: dict[str, Any], unit: TimeUnit | None) -> tuple[int, TimeUnit | None]:

@@ -19,16 +19,16 @@ from policy.randomness import distinct_ranks
 class Pool:
     """The slots that may be drawn: those alive in one version of the catalogue. Build once per version."""
 
-    slots: Ints  # [A], ascending
+    slots: Ints  # [A]
     rank: Ints  # [highest slot + 1]: index into `slots`, -1 where not alive
 
     @classmethod
     def of(cls, slots: Ints) -> Pool:
-        """`slots`: the distinct slots alive, int64 [A], in any order."""
-        ascending = np.sort(slots)
-        rank = np.full(int(ascending[-1]) + 1 if len(ascending) else 0, -1, dtype=np.int64)
-        rank[ascending] = np.arange(len(ascending))
-        return cls(ascending, rank)
+        """`slots`: the distinct slots alive, int64 [A]. A number draws a place in their order, so that the same
+        items should always come in the same order, whatever their slots are."""
+        rank = np.full(int(slots.max(initial=-1)) + 1, -1, dtype=np.int64)
+        rank[slots] = np.arange(len(slots))
+        return cls(slots, rank)
 
 
 def inject(retrieved: Ints, pool: Pool, excluded: tuple[Ints, Ints], uniforms: Floats) -> tuple[Ints, Floats]:

@@ -49,14 +49,33 @@ def sample(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temper
     `logits` [B, C]; `gumbel_uniforms` float64 [B, C] in (0, 1). Positions beyond what is available are -1.
     """
     _check_k(k)
-    weights = log_weights(logits, temperature)
-    keys = weights - np.log(-np.log(gumbel_uniforms))
+    weights, keys = _perturbed(logits, gumbel_uniforms, temperature)
     chosen = np.full((len(weights), k), -1, dtype=np.int64)
     width = min(k, weights.shape[1])
     order = np.argsort(-keys, axis=1)[:, :width]
     available = np.isfinite(weights).sum(axis=1)
     chosen[:, :width] = np.where(np.arange(width) < available[:, None], order, -1)
     return chosen
+
+
+def margin(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temperature: float) -> Floats:
+    """How far apart the two perturbed scores are that were nearest to changing the slate, float64 [B], in logits.
+
+    Arguments as in `sample`. Logits that differ by less than half of it give the same slate. inf where nothing
+    could change places.
+    """
+    _check_k(k)
+    keys = np.sort(_perturbed(logits, gumbel_uniforms, temperature)[1], axis=1)[:, ::-1]
+    with np.errstate(invalid="ignore"):
+        gaps = keys[:, :-1] - keys[:, 1:]
+    gaps = np.where(np.isnan(gaps), np.inf, gaps)[:, :k]
+    return np.asarray(temperature * gaps.min(axis=1, initial=np.inf))
+
+
+def _perturbed(logits: NDArray[np.floating], gumbel_uniforms: Floats, temperature: float) -> tuple[Floats, Floats]:
+    """Log-weights, and the same with their Gumbel noise, [B, C] both."""
+    weights = log_weights(logits, temperature)
+    return weights, weights - np.log(-np.log(gumbel_uniforms))
 
 
 def log_chain(logits: NDArray[np.floating], chosen: Ints, temperature: float) -> Floats:

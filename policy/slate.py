@@ -17,11 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policy import mixture
+from policy import mixture, plackett_luce
 from policy.plackett_luce import Floats, Ints
-from policy.randomness import KEY_LIMIT, distinct_ranks, uniforms
+from policy.randomness import KEY_LIMIT, WORDS_PER_BLOCK, Words, event_keys, item_uniforms, uniforms
 
 Floats32 = NDArray[np.float32]
+
+GUMBEL, UNSHOWN = 0, 1
+"""What a candidate's number is for: its place in the slate, or the sample of what was not shown."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,12 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class Noise:
-    """The uniform numbers of a batch, by what they decide."""
+    """The randomness of a batch, by what it decides: uniform numbers, or keys that give each item its own."""
 
-    gumbel: Floats  # [B, width]
     arm: Floats  # [B]
     injection: Floats  # [B, injected]
-    unshown: Floats  # [B, unshown_sample]
+    gumbel: Words  # [B] keys
+    unshown: Words  # [B] keys
 
 
 @dataclass(frozen=True)
@@ -96,43 +99,50 @@ class Decisions(Choice):
 
 
 def draws(config: PolicyConfig) -> int:
-    """How many uniform numbers an event owns. Does not depend on `marginals`."""
-    return config.width + 1 + config.injected + config.unshown_sample
+    """How many numbers of the Philox stream an event owns: whole blocks, for the arm and the injected candidates."""
+    return -(-(1 + config.injected) // WORDS_PER_BLOCK) * WORDS_PER_BLOCK
 
 
 def noise(config: PolicyConfig, partition: int, offsets: Ints) -> Noise:
-    """The uniform numbers of the events at `offsets` (int64 [B], ascending) of a partition."""
-    return split(config, uniforms(config.seed, partition, offsets, draws(config)))
+    """The randomness of the events at `offsets` (int64 [B], ascending) of a partition."""
+    drawn = uniforms(config.seed, partition, offsets, draws(config))
+    gumbel, unshown = (event_keys(config.seed, partition, offsets, purpose) for purpose in (GUMBEL, UNSHOWN))
+    return Noise(drawn[:, 0], drawn[:, 1 : 1 + config.injected], gumbel, unshown)
 
 
-def split(config: PolicyConfig, drawn: Floats) -> Noise:
-    """Name the parts of the uniform numbers of a batch, float64 [B, draws(config)]."""
-    gumbel, arm, injection, unshown = np.split(drawn, np.cumsum([config.width, 1, config.injected]).tolist(), axis=1)
-    return Noise(gumbel, arm[:, 0], injection, unshown)
-
-
-def decide(config: PolicyConfig, slots: Ints, base: Floats32, log_popularity: Floats, noise: Noise) -> Decisions:
+def decide(
+    config: PolicyConfig, slots: Ints, items: Words, base: Floats32, log_popularity: Floats, noise: Noise
+) -> Decisions:
     """Correct, draw and account for a batch.
 
-    `slots` int64 [B, width] of the candidates (-1 = empty column), `base` float32 [B, width] and `log_popularity`
-    [B, width] (natural logarithm of the estimated P(item in a slate)); empty columns may hold any number.
-    Raises ValueError naming the array when a shape is wrong or a candidate's number is not finite.
+    `slots` int64 [B, width] of the candidates (-1 = empty column), `items` uint64 [B, width] their hashes, `base`
+    float32 [B, width] and `log_popularity` [B, width] (natural logarithm of the estimated P(item in a slate)); empty
+    columns may hold any number. Raises ValueError naming the array when a shape is wrong or a candidate's number is
+    not finite.
     """
     present = slots >= 0
-    _check_shapes(config, slots=slots, base=base, log_popularity=log_popularity)
+    _check_shapes(config, slots=slots, items=items, base=base, log_popularity=log_popularity)
     _check_finite(present, base=base, log_popularity=log_popularity)
     correction = correct(config.beta, present, log_popularity)
     logits = np.where(present, base.astype(np.float32) + correction, np.float32(-np.inf))
-    return Decisions(**vars(arrange(config, logits, noise)), correction=correction, logits=logits)
+    return Decisions(**vars(arrange(config, logits, items, noise)), correction=correction, logits=logits)
 
 
-def redecide(config: PolicyConfig, logits: Floats32, partition: int, offsets: Ints) -> Choice:
-    """The same choice again, from what was logged: logits float32 [B, width], -inf in empty columns, and the offsets.
+def redecide(config: PolicyConfig, logits: Floats32, items: Words, partition: int, offsets: Ints) -> Choice:
+    """The same choice again, from what was logged: logits float32 [B, width], -inf in empty columns, the hashes of
+    the candidates uint64 [B, width], and the offsets. In whichever columns the candidates stand."""
+    _check_shapes(config, logits=logits, items=items)
+    return arrange(config, logits, items, noise(config, partition, offsets))
 
-    Columns must be as they were logged, empty ones included, for each has its own random number.
+
+def margin(config: PolicyConfig, logits: Floats32, items: Words, partition: int, offsets: Ints) -> Floats:
+    """The distance of the two perturbed scores that were nearest to changing the slate, float64 [B], in logits.
+
+    Arguments as in `redecide`. In the uniform arm scores count for nothing: inf.
     """
-    _check_shapes(config, logits=logits)
-    return arrange(config, logits, noise(config, partition, offsets))
+    random = noise(config, partition, offsets)
+    margins = plackett_luce.margin(logits, item_uniforms(random.gumbel, items), config.k, config.temperature)
+    return np.where(random.arm < config.epsilon, np.inf, margins)
 
 
 def correct(beta: float, present: NDArray[np.bool_], log_popularity: Floats) -> Floats32:
@@ -142,14 +152,15 @@ def correct(beta: float, present: NDArray[np.bool_], log_popularity: Floats) -> 
     return np.where(present, -beta * (known - mean), 0.0).astype(np.float32)
 
 
-def arrange(config: PolicyConfig, logits: Floats32, noise: Noise) -> Choice:
+def arrange(config: PolicyConfig, logits: Floats32, items: Words, noise: Noise) -> Choice:
     """Draw the slates and state their probabilities."""
     k, temperature, epsilon = config.k, config.temperature, config.epsilon
-    chosen, uniform_arm = mixture.sample(logits, noise.gumbel, noise.arm, k, temperature, epsilon)
+    gumbel = item_uniforms(noise.gumbel, items)
+    chosen, uniform_arm = mixture.sample(logits, gumbel, noise.arm, k, temperature, epsilon)
     conditional, log_probability = mixture.chain(logits, chosen, temperature, epsilon)
     if not config.marginals:
         return Choice(uniform_arm, chosen, conditional, log_probability, None, None, None, None)
-    unshown = _sample_unshown(logits, chosen, noise.unshown)
+    unshown = _sample_unshown(logits, chosen, item_uniforms(noise.unshown, items), config.unshown_sample)
     columns = np.concatenate([chosen, unshown], axis=1)
     position, inclusion = mixture.marginals(logits, k, temperature, epsilon, columns)
     propensity = position[:, np.arange(k), np.arange(k)]
@@ -165,15 +176,20 @@ def arrange(config: PolicyConfig, logits: Floats32, noise: Noise) -> Choice:
     )
 
 
-def _sample_unshown(logits: Floats32, chosen: Ints, uniforms: Floats) -> Ints:
-    """Columns drawn uniformly without replacement from the candidates that are not shown, int64 [B, m]."""
-    left = ~np.isneginf(logits)
-    left[np.nonzero(chosen >= 0)[0], chosen[chosen >= 0]] = False
-    count = left.sum(axis=1)
-    ranks = distinct_ranks(uniforms, count)
-    columns = np.append(np.nonzero(left)[1], -1)  # row after row; the last entry serves rank -1
-    start = np.cumsum(count) - count
-    return columns[np.where(ranks >= 0, start[:, None] + ranks, -1)]
+def _sample_unshown(logits: Floats32, chosen: Ints, uniforms: Floats, size: int) -> Ints:
+    """Columns of a uniform sample, without replacement, of the candidates that are not shown, int64 [B, size].
+
+    They are those with the smallest numbers, so that what is drawn does not depend on the order of the columns.
+    """
+    keys = np.where(np.isneginf(logits), np.inf, uniforms)
+    keys[np.nonzero(chosen >= 0)[0], chosen[chosen >= 0]] = np.inf
+    columns = np.full((len(logits), size), -1, dtype=np.int64)
+    for at in range(min(size, keys.shape[1])):
+        least = keys.argmin(axis=1)
+        row = np.arange(len(keys))
+        columns[:, at] = np.where(np.isinf(keys[row, least]), -1, least)
+        keys[row, least] = np.inf
+    return columns
 
 
 def _check_shapes(config: PolicyConfig, **arrays: NDArray[np.generic]) -> None:

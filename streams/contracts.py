@@ -72,13 +72,16 @@ Event = Interaction | Impression | Request | Erase
 
 
 class Item(Struct, frozen=True, gc=False):
-    """Topic `items`, compacted, keyed by item; a null value (tombstone) takes the item off the shelf."""
+    """Topic `items`, compacted, keyed by item; a null value (tombstone) forgets the item."""
 
     item: Annotated[Id, Meta(description="also the record's key")]
     title: Annotated[str, Meta(max_length=2000)]
     text: Annotated[str, Meta(max_length=20000, description="description, body; may be empty")] = ""
     categories: Annotated[list[Annotated[str, Meta(min_length=1, max_length=128)]], Meta(max_length=64)] = []
     year: Annotated[Annotated[int, Meta(ge=0, le=9999)] | None, Meta(description="of publication")] = None
+    withdrawn: Annotated[
+        bool, Meta(description="true: no longer recommended, but what users did with it still tells of them")
+    ] = False
 
 
 class ItemVector(Struct, frozen=True, gc=False):
@@ -91,6 +94,7 @@ class ItemVector(Struct, frozen=True, gc=False):
     title: str
     categories: list[str] = []
     year: Annotated[int, Meta(ge=0, le=9999)] | None = None
+    withdrawn: Annotated[bool, Meta(description="as in the item")] = False
 
 
 class Cause(Struct, frozen=True, gc=False):
@@ -162,8 +166,14 @@ class Decision(Struct, frozen=True, gc=False):
     chosen: Annotated[list[int], Meta(description="index into `candidates`, in slate order")]
     conditional: list[Unit]
     uniform: Annotated[bool, Meta(description="true: this slate came from the ε arm")]
-    seed: int
-    draws: Annotated[int, Meta(description="uniform numbers an event owns in the Philox stream of (seed, partition)")]
+    seed: Annotated[
+        int,
+        Meta(description="with the cause's partition and offset, and each candidate's id: every random number of it"),
+    ]
+    draws: Annotated[
+        int,
+        Meta(description="numbers an event owns in the Philox stream of (seed, partition): the arm, what is injected"),
+    ]
     temperature: float
     epsilon: Unit
     beta: float

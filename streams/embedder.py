@@ -105,6 +105,7 @@ class VectorCache:
             title=item.title,
             categories=item.categories,
             year=item.year,
+            withdrawn=item.withdrawn,
         )
 
 

@@ -89,7 +89,10 @@ class Folder:
                 self._wait_for(key, opened)
 
     def fold(self, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Folded:
-        """Fold `records` (in offset order) into copies of the states that they touch."""
+        """Fold `records` (in offset order) into copies of the states that they touch.
+
+        To be followed by `open` for each new slate, then by `close_absent`.
+        """
         self._put_back(states)
         folded = Folded(watermark=decode_partition(states.get(PARTITION_KEY)).watermark)
         for record in records:
@@ -102,7 +105,6 @@ class Folder:
                 folded.dead.append(DeadLetter(record, error.reason, str(error)))
         if erased := {key: touched.state for key, touched in folded.users.items() if touched.erased}:
             self._wait_no_more(erased)
-        self._close_absent(folded, states)
         return folded
 
     def open(self, folded: Folded, key: bytes, slate: OpenSlate) -> None:
@@ -111,6 +113,23 @@ class Folder:
         for evicted in touched.state.open(slate, self._limits):
             folded.outcomes.append(_outcome(touched.user, evicted, touched.time, "evicted"))
         self._watch(key, touched.state)
+
+    def close_absent(self, folded: Folded, states: Mapping[bytes, bytes]) -> None:
+        """Close the windows that are due by now, whosever they are; those of who had an event closed with it.
+
+        After the batch's slates were opened: what a slate makes room among must not depend on how far later
+        events, of others, carried the time.
+        """
+        for _ in range(MAX_CLOSED_PER_BATCH):
+            if not self._deadlines or self._deadlines[0][0] > folded.watermark:
+                return
+            _, key = heapq.heappop(self._deadlines)
+            self._waiting.discard(key)
+            self._taken.append(key)
+            if key in states or key in folded.users:
+                touched = self._touch(folded, key.decode(), states)
+                self._close(folded, touched)
+                self._watch(key, touched.state)
 
     def _watch(self, key: bytes, state: UserState) -> None:
         """See to it that the user's oldest open window is waited for."""
@@ -137,19 +156,6 @@ class Folder:
         heapq.heapify(self._deadlines)
         for key, state in erased.items():
             self._watch(key, state)
-
-    def _close_absent(self, folded: Folded, states: Mapping[bytes, bytes]) -> None:
-        """Close the due windows of users who have no event in this batch."""
-        for _ in range(MAX_CLOSED_PER_BATCH):
-            if not self._deadlines or self._deadlines[0][0] > folded.watermark:
-                return
-            _, key = heapq.heappop(self._deadlines)
-            self._waiting.discard(key)
-            self._taken.append(key)
-            if key in states or key in folded.users:
-                touched = self._touch(folded, key.decode(), states)
-                self._close(folded, touched)
-                self._watch(key, touched.state)
 
     def _close(self, folded: Folded, touched: Touched) -> None:
         for slate in touched.state.close_due(folded.watermark, self._limits):

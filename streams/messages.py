@@ -20,9 +20,11 @@ from streams.world import World
 
 @dataclass(frozen=True, slots=True)
 class Slates:
-    """One batch's slates as arrays, B rows parallel to `users`; `slots` [B, width] are the candidates."""
+    """One batch's slates as arrays, B rows parallel to `users`, whose `vectors` are [B, d+1]; `slots` [B, width] are
+    the candidates."""
 
     users: list[Touched]
+    vectors: NDArray[np.float32]
     slots: NDArray[np.int64]
     base: NDArray[np.float32]
     injection: NDArray[np.float64]

@@ -33,6 +33,17 @@ COVERS = "driftline-covers"
 """Header of a tombstone on `recommendations`: JSON list of the event offsets that it answers."""
 
 
+Popularity = Callable[[World, int, NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+"""World, partition, offsets [B], slots [B, width] → log-popularity [B, width] that the logits are corrected for."""
+
+
+def estimated(
+    world: World, partition: int, offsets: NDArray[np.int64], slots: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The popularity that the world's estimator says."""
+    return world.log_popularity[slots] if len(world.log_popularity) else np.zeros(slots.shape)
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
     topics: Topics
@@ -60,7 +71,8 @@ class Timings:
 class Pipeline:
     """Turns batches of events into effects. One thread at a time.
 
-    `world()` gives the current world and is asked once per batch; `clock()` milliseconds since the epoch.
+    `world()` gives the current world and is asked once per batch; `clock()` milliseconds since the epoch;
+    `popularity` is another one in replays, where the estimator may be gone and only what it said is known.
     """
 
     def __init__(
@@ -68,14 +80,17 @@ class Pipeline:
         config: PipelineConfig,
         world: Callable[[], World],
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        popularity: Popularity = estimated,
     ) -> None:
         self._config = config
+        self._popularity = popularity
         self._current = world
         self._clock = clock
         self._world: World | None = None
         self._users: UserCache | None = None
         self._folders: dict[int, Folder] = {}
         self.timings = Timings()
+        self.last: Slates | None = None  # of the last batch, for those who look closer
 
     # -- what the engine calls ---------------------------------------------------------------------
 
@@ -97,11 +112,13 @@ class Pipeline:
         started = self.timings.add("fold", started)
         answered = [touched for touched in folded.users.values() if touched.covers]
         effects = Effects(dead=folded.dead)
+        self.last = None
         if answered:
-            slates = self._slates(partition, world, users, answered)
+            slates = self.last = self._slates(partition, world, users, answered)
             started = self.timings.clock()
             self._publish(effects, slates, world, folder, folded)
             started = self.timings.add("publish", started)
+        folder.close_absent(folded, states)
         self._close(partition, effects, folded, states)
         self.timings.add("encode", started)
         self.timings.batches += 1
@@ -142,10 +159,12 @@ class Pipeline:
         excluded = excluded_pairs(seen if self._config.filter_seen else [seen[0][:0]] * len(seen))
         slots, base, injection = self._candidates(world, vectors, excluded, random)
         started = self.timings.add("retrieve", started)
-        popularity = world.log_popularity[slots] if len(world.log_popularity) else np.zeros(slots.shape)
-        decisions = decide(self._config.policy, slots, base, popularity, random)
+        hashes = world.catalogue.hashes
+        items = hashes[slots] if len(hashes) else np.zeros(slots.shape, np.uint64)
+        popularity = self._popularity(world, partition, offsets, slots)
+        decisions = decide(self._config.policy, slots, items, base, popularity, random)
         self.timings.add("correct", started)
-        return Slates(answered, slots, base, injection, decisions)
+        return Slates(answered, vectors, slots, base, injection, decisions)
 
     def _candidates(
         self,

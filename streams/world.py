@@ -38,8 +38,11 @@ class World:
     """Release + catalogue + estimators.
 
     `search` [slots, d+1] and `inputs` [slots, d] are float32 rows by catalogue slot, `log_popularity`
-    float64 [slots]. `epoch` grows when the input vector of a known item changes: whatever was computed
-    from inputs before is out of date then.
+    float64 [slots]. `epoch` grows when the input vector of a known item changes or is forgotten: whatever was
+    computed from inputs before is out of date then.
+
+    Two worlds of one release that were told the same are alike, in whichever steps they were told: slots, which
+    depend on that, decide nothing.
     """
 
     def __init__(self, model: ServingModel, created: int, known: Known) -> None:
@@ -54,24 +57,36 @@ class World:
         self.estimator: EstimatorSnapshot | None = None
         self._frequency: StreamingFrequency | None = None
         self._pool: Pool | None = None
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)  # slots by the hash of their item
         self.upsert(known.items.values())
 
     @property
     def pool(self) -> Pool:
-        """The items that exploration may draw from."""
+        """The items that exploration may draw from, in the order of their hashes."""
         if self._pool is None:
-            self._pool = Pool.of(self.catalogue.alive_slots())
+            order = self._by_hash()
+            self._pool = Pool.of(order[self.catalogue.alive[order]])
         return self._pool
+
+    def _by_hash(self) -> NDArray[np.int64]:
+        """All slots in the order of their items' hashes; the new ones are merged in."""
+        hashes = self.catalogue.hashes
+        new = np.arange(len(self._order), len(hashes))
+        if len(new):
+            new = new[np.argsort(hashes[new], kind="stable")]
+            self._order = np.insert(self._order, np.searchsorted(hashes[self._order], hashes[new]), new)
+        return self._order
 
     def apply(self, changes: Sequence[tuple[str, ItemVector | None]], position: tuple[int, ...]) -> None:
         """Apply item changes (id, vector or None for gone) in order, up to `position`."""
         latest = dict(changes)
-        self.delete([item for item, vector in latest.items() if vector is None])
+        self.forget([item for item, vector in latest.items() if vector is None])
         self.upsert([vector for vector in latest.values() if vector is not None])
         self.position = position
 
     def upsert(self, items: Iterable[ItemVector]) -> None:
-        """Add items or replace them; vectors of another text encoder than the release's are left out."""
+        """Add items or replace them. What is withdrawn keeps its meaning in histories and is not recommended; an item
+        whose vector was made by another text encoder than the release's is not known at all."""
         batch = self._readable(items)
         if not batch:
             return
@@ -86,7 +101,9 @@ class World:
             self.epoch += 1
         self.inputs[slots] = vectors.input
         self.log_popularity[slots] = self._popularity(self.catalogue.hashes[slots])
-        self.index.upsert(slots, vectors.search)
+        there = np.array([not item.withdrawn for item in batch])
+        self.index.upsert(slots[there], vectors.search[there])
+        self._withdraw([item.item for item in batch if item.withdrawn])
         self._pool = None
 
     def _readable(self, items: Iterable[ItemVector]) -> list[ItemVector]:
@@ -101,12 +118,20 @@ class World:
                 release=self.model.release_id,
                 encoder=self.model.text_encoder,
             )
+            kept = {item.item for item in readable}
+            self.forget([item.item for item in listed if item.item not in kept])
         return readable
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """Take items off the shelf; histories may still refer to them."""
-        if ids:
-            self.index.delete(self.catalogue.delete(ids))
+    def _withdraw(self, ids: Sequence[str]) -> None:
+        """Take items off the shelf; histories still refer to them."""
+        self.index.delete(self.catalogue.delete(ids))
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Items are gone: in histories they stand for nothing from now on, as to a worker that never knew them."""
+        slots = self.catalogue.forget(ids)
+        if len(slots):
+            self.index.delete(slots)
+            self.epoch += 1
             self._pool = None
 
     def estimate(self, snapshot: EstimatorSnapshot, frequency: StreamingFrequency) -> None:

@@ -20,7 +20,8 @@ def decisions() -> Decisions:
     slots[-1, 2:] = -1
     base = np.where(slots >= 0, random.standard_normal(slots.shape), -np.inf).astype(np.float32)
     popularity = -random.random(slots.shape)
-    return decide(POLICY, slots, base, popularity, noise(POLICY, 0, np.arange(ROWS)))
+    items = np.arange(slots.size, dtype=np.uint64).reshape(slots.shape)
+    return decide(POLICY, slots, items, base, popularity, noise(POLICY, 0, np.arange(ROWS)))
 
 
 def drawn(decisions: Decisions, row: int) -> Drawn:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from index.hashing import item_hash
 from ops.cli import app
 from ops.contract_examples import EXAMPLES
 from ops.contracts_docs import documents, json_schema, messages
@@ -107,7 +108,8 @@ def test_the_example_decision_can_be_replayed_from_what_it_logs():
         beta=logged.beta,
         seed=logged.seed,
     )
-    again = redecide(policy, logits[None], logged.cause.partition, np.array([logged.cause.offset]))
+    items = np.array([[item_hash(item) for item in logged.candidates]], np.uint64)
+    again = redecide(policy, logits[None], items, logged.cause.partition, np.array([logged.cause.offset]))
     assert again.chosen[0].tolist() == logged.chosen
     np.testing.assert_allclose(again.conditional[0], logged.conditional, rtol=1e-6)
     np.testing.assert_allclose(again.propensity[0], BY_KIND[Recommendation].propensity, rtol=1e-6)

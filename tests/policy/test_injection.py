@@ -56,3 +56,15 @@ def test_rows_do_not_depend_on_each_other() -> None:
     whole, _ = inject(retrieved, pool, nothing, uniforms)
     single = [inject(retrieved[[row]], pool, nothing, uniforms[[row]])[0][0] for row in range(20)]
     assert np.array_equal(whole, np.stack(single))
+
+
+def test_what_is_drawn_does_not_depend_on_the_slots_of_the_items() -> None:
+    """The same items under other slots, their pool in the same order of items."""
+    random = np.random.default_rng(5)
+    slot = random.permutation(50)  # of each item, elsewhere
+    retrieved = np.stack([random.permutation(50)[:6] for _ in range(30)])
+    seen = (np.repeat(np.arange(30), 3), random.integers(0, 50, 90))
+    uniforms = random.random((30, 3))
+    here, _ = inject(retrieved, Pool.of(np.arange(50)), seen, uniforms)
+    there, _ = inject(slot[retrieved], Pool.of(slot), (seen[0], slot[seen[1]]), uniforms)
+    assert np.array_equal(slot[here], there)

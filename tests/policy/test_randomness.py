@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policy import randomness
-from policy.randomness import SMALLEST, distinct_ranks, uniforms
+from policy.randomness import SMALLEST, distinct_ranks, event_keys, item_uniforms, uniforms
 
 MASK = 2**64 - 1
 
@@ -76,6 +76,11 @@ def test_bad_input_is_named(seed: int, partition: int, offsets: list[int], draws
         uniforms(seed, partition, np.array(offsets), draws)
 
 
+def test_a_bad_key_of_item_numbers_is_named() -> None:
+    with pytest.raises(ValueError, match="purpose is -1"):
+        event_keys(0, 0, np.arange(2), -1)
+
+
 def test_a_zero_word_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(randomness, "_fill", lambda key, first, out: out.fill(0.0))
     assert (uniforms(0, 0, np.arange(2), 3) == 2.0**-54).all()
@@ -108,3 +113,62 @@ def test_the_largest_uniform_stays_in_range() -> None:
     largest = np.full((1, 1), np.nextafter(1.0, 0.0))
     for size in (1, 3, 2**20, 2**40 + 1):
         assert distinct_ranks(largest, np.array([size]))[0, 0] == size - 1
+
+
+def splitmix(x: int) -> int:
+    """One step of SplitMix64 from its published description, in plain Python."""
+    z = (x + 0x9E3779B97F4A7C15) & MASK
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK
+    return z ^ z >> 31
+
+
+def test_splitmix_gives_its_published_numbers() -> None:
+    """The first outputs of java.util.SplittableRandom(0) and of Vigna's splitmix64.c with state 0."""
+    assert [splitmix(at * 0x9E3779B97F4A7C15 & MASK) for at in range(3)] == [
+        0xE220A8397B1DCDAF,
+        0x6E789E6AA1B965F4,
+        0x06C45D188009454F,
+    ]
+
+
+@pytest.mark.parametrize(("seed", "partition", "offset", "purpose"), [(0, 0, 0, 0), (2**64 - 1, 7, 10**12, 1)])
+def test_an_items_number_is_as_documented(seed: int, partition: int, offset: int, purpose: int) -> None:
+    items = [0, 1, MASK, 0x0123456789ABCDEF]
+    keys = event_keys(seed, partition, np.array([offset]), purpose)
+    drawn = item_uniforms(keys, np.array([items], np.uint64))
+    key = splitmix(splitmix(splitmix(splitmix(seed) ^ purpose) ^ partition) ^ offset)
+    assert drawn[0].tolist() == [max((splitmix(key ^ item) >> 11) * 2.0**-53, SMALLEST) for item in items]
+
+
+def test_an_items_number_is_its_own_whatever_stands_beside_it() -> None:
+    items = np.random.default_rng(0).integers(0, 2**64, (300, 40), dtype=np.uint64)
+    keys = event_keys(1, 2, np.arange(300), 0)
+    whole = item_uniforms(keys, items)
+    order = np.random.default_rng(1).permutation(40)
+    assert np.array_equal(item_uniforms(keys, items[:, order]), whole[:, order])
+    assert np.array_equal(item_uniforms(keys[7:8], items[7:8, :3]), whole[7:8, :3])
+
+
+@pytest.mark.parametrize("hashes", ["random", "counting"])
+def test_item_numbers_are_uniform_and_independent(hashes: str) -> None:
+    """Over items, over consecutive events, and between seeds, partitions and purposes; also for hashes that count."""
+    items = np.arange(500, dtype=np.uint64)
+    if hashes == "random":
+        items = np.random.default_rng(3).integers(0, 2**64, 500, dtype=np.uint64)
+    table = np.broadcast_to(items, (400, 500))
+
+    def drawn(seed: int = 0, partition: int = 0, purpose: int = 0) -> np.ndarray:
+        return item_uniforms(event_keys(seed, partition, np.arange(400), purpose), table)
+
+    first = drawn()
+    for one in (first, first[:, ::2] - first[:, 1::2], first[::2] - first[1::2]):
+        one = one % 1  # a difference of two independent ones is uniform again, around the circle
+        counts = np.histogram(one, bins=100, range=(0, 1))[0]
+        expected = one.size / 100
+        assert ((counts - expected) ** 2 / expected).sum() < 160  # chi-square, 99 degrees of freedom: p = 1e-4
+    for other in (drawn(seed=1), drawn(partition=1), drawn(purpose=1), np.roll(first, 1, 0), np.roll(first, 1, 1)):
+        assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 4 / np.sqrt(first.size)
+    top = np.argmax(first, axis=1)  # a slate's first item, all scores equal: no item is favoured
+    assert np.bincount(top, minlength=500).max() <= 8  # Poisson(0.8) over 500 items: p = 1e-4
+    assert len(np.unique(first)) == first.size

@@ -8,19 +8,24 @@ import pytest
 
 from policy import mixture
 from policy.plackett_luce import Floats, Ints
+from policy.randomness import Words
 from policy.slate import Decisions, Floats32, PolicyConfig, arrange, decide, draws, noise, redecide
 
 CONFIG = PolicyConfig(k=4, candidates=12, injected=2, temperature=0.5, epsilon=0.3, beta=0.2, seed=9, unshown_sample=3)
 
 
-def candidates(size: int, config: PolicyConfig = CONFIG, seed: int = 0) -> tuple[Ints, Floats32, Floats]:
+HASHES = np.random.default_rng(7).integers(0, 2**64, 1000, dtype=np.uint64)
+"""Hashes of the items of slots 0 to 999."""
+
+
+def candidates(size: int, config: PolicyConfig = CONFIG, seed: int = 0) -> tuple[Ints, Words, Floats32, Floats]:
     random = np.random.default_rng(seed)
     slots = np.stack([random.permutation(1000)[: config.width] for _ in range(size)]).astype(np.int64)
     slots[random.random(slots.shape) < 0.2] = -1
     base = (random.standard_normal(slots.shape) * 3).astype(np.float32)
     log_popularity = np.log(random.uniform(1e-5, 1, slots.shape))
     base[slots < 0] = np.nan  # empty columns may hold anything
-    return slots, base, log_popularity
+    return slots, HASHES[slots], base, log_popularity
 
 
 def decided(size: int, config: PolicyConfig = CONFIG) -> Decisions:
@@ -28,8 +33,8 @@ def decided(size: int, config: PolicyConfig = CONFIG) -> Decisions:
 
 
 def test_logits_are_base_plus_correction_exactly() -> None:
-    slots, base, log_popularity = candidates(40)
-    decisions = decide(CONFIG, slots, base, log_popularity, noise(CONFIG, 2, np.arange(40)))
+    slots, items, base, log_popularity = candidates(40)
+    decisions = decide(CONFIG, slots, items, base, log_popularity, noise(CONFIG, 2, np.arange(40)))
     present = slots >= 0
     assert decisions.logits.dtype == decisions.correction.dtype == np.float32
     assert np.array_equal(decisions.logits[present], (base + decisions.correction)[present])
@@ -68,15 +73,15 @@ def test_unshown_are_drawn_uniformly() -> None:
     size = 20_000
     config = dataclasses.replace(CONFIG, k=1, candidates=4, injected=0, unshown_sample=1, epsilon=0.0, temperature=0.01)
     logits = np.tile(np.array([9.0, 0.0, 1.0, 2.0], dtype=np.float32), (size, 1))
-    unshown = redecide(config, logits, 0, np.arange(size)).unshown
+    unshown = redecide(config, logits, np.tile(HASHES[:4], (size, 1)), 0, np.arange(size)).unshown
     assert unshown is not None
     np.testing.assert_allclose(np.bincount(unshown[:, 0], minlength=4) / size, [0, 1 / 3, 1 / 3, 1 / 3], atol=0.015)
 
 
 def test_redecide_repeats_the_choice_byte_for_byte_however_batched() -> None:
-    decisions, offsets = decided(64), np.arange(64) + 50
+    decisions, items, offsets = decided(64), candidates(64)[1], np.arange(64) + 50
     for part in (slice(0, 64), slice(5, 6), slice(7, 40), slice(1, 64, 9)):
-        again = redecide(CONFIG, decisions.logits[part], 2, offsets[part])
+        again = redecide(CONFIG, decisions.logits[part], items[part], 2, offsets[part])
         assert again.chosen.tobytes() == np.ascontiguousarray(decisions.chosen[part]).tobytes()
         assert again.conditional.tobytes() == np.ascontiguousarray(decisions.conditional[part]).tobytes()
         assert again.uniform_arm.tobytes() == np.ascontiguousarray(decisions.uniform_arm[part]).tobytes()
@@ -84,10 +89,10 @@ def test_redecide_repeats_the_choice_byte_for_byte_however_batched() -> None:
 
 
 def test_redecide_notices_another_offset_partition_or_seed() -> None:
-    decisions, offsets = decided(64), np.arange(64) + 50
+    decisions, items, offsets = decided(64), candidates(64)[1], np.arange(64) + 50
     for config, partition, shift in ((CONFIG, 2, 1), (CONFIG, 3, 0), (dataclasses.replace(CONFIG, seed=10), 2, 0)):
         assert not np.array_equal(
-            redecide(config, decisions.logits, partition, offsets + shift).chosen, decisions.chosen
+            redecide(config, decisions.logits, items, partition, offsets + shift).chosen, decisions.chosen
         )
 
 
@@ -103,7 +108,7 @@ def test_fewer_candidates_than_positions() -> None:
     slots = np.full((2, CONFIG.width), -1, dtype=np.int64)
     slots[0, [3, 8]] = [30, 80]
     zeros = np.zeros(slots.shape, dtype=np.float32)
-    decisions = decide(CONFIG, slots, zeros, zeros.astype(np.float64), noise(CONFIG, 0, np.arange(2)))
+    decisions = decide(CONFIG, slots, HASHES[slots], zeros, zeros.astype(np.float64), noise(CONFIG, 0, np.arange(2)))
     assert sorted(decisions.chosen[0].tolist()) == [-1, -1, 3, 8]
     assert (decisions.chosen[1] == -1).all()
     assert decisions.propensity is not None
@@ -112,21 +117,43 @@ def test_fewer_candidates_than_positions() -> None:
     assert decisions.log_probability[1] == pytest.approx(0, abs=1e-12)
 
 
-def test_noise_owns_as_many_draws_as_are_told() -> None:
-    parts = noise(CONFIG, 0, np.arange(3))
-    assert parts.gumbel.shape == (3, CONFIG.width)
-    assert parts.injection.shape == (3, 2)
-    assert parts.unshown.shape == (3, 3)
-    size = parts.gumbel.size + parts.arm.size + parts.injection.size + parts.unshown.size
-    assert size == 3 * draws(CONFIG)
-    everything = np.concatenate([parts.gumbel, parts.arm[:, None], parts.injection, parts.unshown], axis=1)
-    assert len(np.unique(everything)) == everything.size
+def test_an_event_owns_whole_blocks_whatever_the_candidates() -> None:
+    for injected, owned in ((0, 4), (3, 4), (4, 8)):
+        for wanted in (10, 500):
+            config = dataclasses.replace(CONFIG, candidates=wanted, injected=injected)
+            assert draws(config) == owned
+            parts = noise(config, 0, np.arange(3))
+            assert parts.injection.shape == (3, injected)
+            assert np.array_equal(parts.arm, noise(CONFIG, 0, np.arange(3)).arm) == (owned == 4)
+
+
+def test_an_item_keeps_its_noise_whatever_is_retrieved_beside_it() -> None:
+    slots, items, base, log_popularity = candidates(64)
+    whole = decide(CONFIG, slots, items, base, log_popularity, noise(CONFIG, 2, np.arange(64)))
+    order = np.random.default_rng(1).permutation(CONFIG.width)
+    mixed = redecide(CONFIG, whole.logits[:, order], items[:, order], 2, np.arange(64))
+    rows = np.arange(64)[:, None]
+
+    def shown(choice: Any, columns: Ints, names: Words) -> Words:
+        return np.where(columns >= 0, names[rows, columns], 0)
+
+    assert np.array_equal(shown(mixed, mixed.chosen, items[:, order]), shown(whole, whole.chosen, items))
+    assert mixed.unshown is not None and whole.unshown is not None
+    assert np.array_equal(shown(mixed, mixed.unshown, items[:, order]), shown(whole, whole.unshown, items))
+    np.testing.assert_allclose(mixed.conditional, whole.conditional, rtol=1e-12)
+
+    # Without one that was not chosen, the others stand in the order they had.
+    fewer = whole.logits.copy()
+    fewer[np.arange(64), whole.unshown[:, 0]] = -np.inf
+    assert np.array_equal(redecide(CONFIG, fewer, items, 2, np.arange(64)).chosen, whole.chosen)
 
 
 def test_popularity_correction_lowers_what_is_popular() -> None:
     slots = np.arange(CONFIG.width)[None].astype(np.int64)
     log_popularity = np.linspace(-9, -1, CONFIG.width)[None]
-    decisions = decide(CONFIG, slots, np.zeros(slots.shape, np.float32), log_popularity, noise(CONFIG, 0, np.arange(1)))
+    decisions = decide(
+        CONFIG, slots, HASHES[slots], np.zeros(slots.shape, np.float32), log_popularity, noise(CONFIG, 0, np.arange(1))
+    )
     assert (np.diff(decisions.correction[0]) < 0).all()
     assert decisions.correction.sum() == pytest.approx(0, abs=1e-5)
 
@@ -151,14 +178,14 @@ def test_config_names_the_bad_field(field: str, value: Any) -> None:
 
 
 def test_bad_arrays_are_named() -> None:
-    slots, base, log_popularity = candidates(3)
+    slots, items, base, log_popularity = candidates(3)
     numbers = noise(CONFIG, 0, np.arange(3))
     with pytest.raises(ValueError, match=r"base has shape \(3, 13\)"):
-        decide(CONFIG, slots, base[:, 1:], log_popularity, numbers)
+        decide(CONFIG, slots, items, base[:, 1:], log_popularity, numbers)
     row, column = np.argwhere(slots >= 0)[5]
     log_popularity[row, column] = -np.inf
     with pytest.raises(ValueError, match=f"log_popularity is -inf at row {row}, column {column}"):
-        decide(CONFIG, slots, base, log_popularity, numbers)
+        decide(CONFIG, slots, items, base, log_popularity, numbers)
     with pytest.raises(ValueError, match="logits has shape"):
-        redecide(CONFIG, base[:, 1:], 0, np.arange(3))
-    assert arrange(CONFIG, np.zeros((3, 14), np.float32), numbers).chosen.shape == (3, 4)
+        redecide(CONFIG, base[:, 1:], items, 0, np.arange(3))
+    assert arrange(CONFIG, np.zeros((3, 14), np.float32), items, numbers).chosen.shape == (3, 4)

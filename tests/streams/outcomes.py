@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy import mixture
-from policy.slate import PolicyConfig, arrange, draws, split
+from policy.slate import PolicyConfig, arrange, noise
 from streams.contracts import Outcome
 
 START = 1_700_000_000_000
@@ -24,7 +24,8 @@ def slates(
     for first in range(0, count, batch):
         columns = np.argsort(random.random((batch, items)), axis=1)[:, : POLICY.width]
         logits = (quality[columns] + random.normal(0, 0.2, columns.shape)).astype(np.float32)
-        choice = arrange(POLICY, logits, split(POLICY, random.random((batch, draws(POLICY)))))
+        hashes = columns.astype(np.uint64)
+        choice = arrange(POLICY, logits, hashes, noise(POLICY, seed, first + np.arange(batch)))
         inclusion = mixture.marginals(logits, POLICY.k, POLICY.temperature, POLICY.epsilon)[1]
         for row in range(min(batch, count - first)):
             number = first + row

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from index.hashing import item_hash
 from policy.slate import PolicyConfig, redecide
 from streams.contracts import Decision, Erase, Impression, Interaction, Outcome, Recommendation, Request
 from streams.job import Effects
@@ -181,7 +182,8 @@ def test_the_decision_gives_the_slate_again_byte_for_byte() -> None:
     for logged, slate in zip(bench.decisions, bench.slates, strict=True):
         logits = numbers(logged.logits_f32)
         assert np.array_equal(numbers(logged.base_f32) + numbers(logged.correction_f32), logits)
-        again = redecide(policy, logits[None], logged.cause.partition, np.array([logged.cause.offset]))
+        items = np.array([[item_hash(item) for item in logged.candidates if item]], np.uint64)
+        again = redecide(policy, logits[None], items, logged.cause.partition, np.array([logged.cause.offset]))
         assert again.chosen[0].tolist() == logged.chosen
         assert again.conditional[0].tolist() == logged.conditional == slate.conditional
         assert [logged.candidates[column] for column in logged.chosen] == slate.items
@@ -233,13 +235,13 @@ def test_impressions_confirm_a_slate_or_open_one_of_another_system() -> None:
     bench = Bench()
     bench.send(view(0, "anna", 1))
     bench.send(record(1, Impression("anna", START + 1000, bench.slates[0].items, slate="0-0")))
-    bench.send(record(2, Impression("bert", START + 2000, ["i3", "x9"])))
-    bench.send(view(3, "bert", 3, 3))
+    bench.send(record(2, Impression("bert", START + 2000, ["x3", "x9"])))
+    bench.send(record(3, Interaction("bert", "x3", START + 3000)))
     bench.send(view(4, "cleo", 5, 200))
     closed = {o.slate: o for o in bench.outcomes}
     assert closed["0-0"].shown
     external = next(o for o in bench.outcomes if o.origin == "external")
-    assert (external.items, external.rewards, external.shown) == (["i3", "x9"], [1.0, 0.0], True)
+    assert (external.items, external.rewards, external.shown) == (["x3", "x9"], [1.0, 0.0], True)
     assert external.inclusion is None
 
 
