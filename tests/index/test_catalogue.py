@@ -97,3 +97,16 @@ def test_bad_calls_are_named() -> None:
     catalogue.upsert(["a"], [1])
     with pytest.raises(IndexError, match="slot is -1"):
         catalogue.ids([0, -1])
+
+
+def test_a_forgotten_item_is_unknown_and_comes_back_in_another_slot() -> None:
+    catalogue = Catalogue()
+    catalogue.upsert(["a", "b"], [1, 2])
+    hash_of_a = catalogue.hashes[:1].copy()
+    assert catalogue.forget(["a", "never seen"]).tolist() == [0]
+    assert catalogue.slots(["a"]).tolist() == catalogue.slots_of_hashes(hash_of_a).tolist() == [-1]
+    assert catalogue.alive_slots().tolist() == [1]
+    assert catalogue.upsert(["a"], [3]).tolist() == [2]
+    assert catalogue.slots_of_hashes(hash_of_a).tolist() == [2]
+    assert catalogue.forget(["a"]).tolist() == [2]
+    assert catalogue.forget(["a"]).tolist() == []

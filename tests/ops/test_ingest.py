@@ -108,6 +108,9 @@ def test_items_with_everything_and_with_little():
         item="1", title="Toy Story", categories=["Comedy", "Animation"], year=1995
     )
     assert msgspec.json.decode(item_record({"item": "2", "title": "B", "year": 1995.0})[1], type=Item).year == 1995
+    for written, meant in (("True", True), ("0", False), (True, True), ("", False)):
+        _, value = item_record({"item": "2", "title": "B", "withdrawn": written})
+        assert msgspec.json.decode(value, type=Item).withdrawn is meant
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,7 @@ def test_items_with_everything_and_with_little():
         ({"item": "1"}, "missing required field `title`"),
         ({"item": "1", "title": "A", "year": "V"}, "year is 'V'; expected a number"),
         ({"item": "1", "title": "A", "categories": "a||b"}, "length >= 1"),
+        ({"item": "1", "title": "A", "withdrawn": "soon"}, "withdrawn is 'soon'; expected true or false"),
     ],
 )
 def test_a_bad_item_says_what_is_wrong(fields, says):

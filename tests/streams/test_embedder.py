@@ -78,6 +78,9 @@ def test_a_vector_is_the_encoding_of_the_items_text_and_carries_what_filters_nee
         1990,
     )
     assert made.text_hash == hashlib.blake2b(item_text(item(1)).encode(), digest_size=8).hexdigest()
+    assert not made.withdrawn
+    (gone,) = VectorCache(TinyEncoder(), 10).vectors([msgspec.structs.replace(item(1), withdrawn=True)])
+    assert gone.withdrawn and gone.vector_f32 == made.vector_f32
 
 
 def test_a_known_text_is_not_encoded_again():
