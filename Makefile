@@ -7,7 +7,7 @@ UV     := 0.13.9
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos lock clean
+.PHONY: help setup demo test lint format bench chaos lock clean fuzz
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ demo: setup  ## real MovieLens events through a real Kafka; ARGS="--exit --event
 
 test: setup lint  ## lint, unit tests, and tests on a real broker
 	$(BIN)/pytest $(ARGS)
+
+fuzz: setup  ## a hundred thousand bad events through a worker on a real broker (`make test` sends a few thousand)
+	FUZZ_EVENTS=100000 $(BIN)/pytest -s tests/streams/test_malformed.py $(ARGS)
 
 lint: setup  ## style, types, and which package may import which
 	$(BIN)/ruff format --check .

@@ -119,6 +119,8 @@ def decode_item_vector(key: bytes | None, value: bytes) -> ItemVector:
 
 def _decode(decoder: msgspec.json.Decoder[Any], value: bytes) -> Any:
     try:
+        if not value.isascii():
+            value.decode()  # the decoder does not look into fields that it skips
         return decoder.decode(value)
     except msgspec.ValidationError as error:
         if str(error).endswith("`$.kind`"):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+from streams.cluster import Cluster
 
 Row = tuple[bytes | None, bytes | None, Sequence[tuple[bytes, bytes | None]]]
 """Key, value, headers with names as bytes."""
@@ -38,16 +42,24 @@ def batch(rows: Sequence[Row], codec: int = 0, *, transactional: bool = False, p
     return bytes(builder.build())
 
 
-async def produce(bootstrap: str, topic: str, rows: Sequence[Row], partition: int = 0) -> None:
-    """Write the rows as one batch of the log."""
+@contextlib.asynccontextmanager
+async def producer(cluster: Cluster, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
+    """A producer that also takes headers made by `odd`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiokafka.producer.message_accumulator.DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
-        await producer.start()
+        for module in ("producer", "message_accumulator"):
+            patch.setattr(f"aiokafka.producer.{module}.DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+        made = cluster.producer(**options)
+        await made.start()
         try:
-            made = producer.create_batch()
-            for key, value, headers in rows:
-                made.append(timestamp=None, key=key, value=value, headers=odd(headers))
-            await (await producer.send_batch(made, topic, partition=partition))
+            yield made
         finally:
-            await producer.stop()
+            await made.stop()
+
+
+async def produce(cluster: Cluster, topic: str, rows: Sequence[Row], partition: int = 0) -> None:
+    """Write the rows as one batch of the log."""
+    async with producer(cluster) as sending:
+        made = sending.create_batch()
+        for key, value, headers in rows:
+            made.append(timestamp=None, key=key, value=value, headers=odd(headers))
+        await (await sending.send_batch(made, topic, partition=partition))

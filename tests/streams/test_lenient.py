@@ -121,14 +121,15 @@ def test_the_second_parser_reads_what_the_first_does(rows: list[Row], codec: int
 @pytest.mark.broker
 @pytest.mark.parametrize("partitions", [1])
 async def test_such_an_event_is_a_dead_letter_and_its_neighbours_are_answered(
-    wire: Wire, topics: Topics, bootstrap: str
+    wire: Wire, topics: Topics, cluster: Cluster
 ) -> None:
     """In one batch of the log, through engine and pipeline; the letter is read by a consumer like any other."""
     event = small.record(0, small.Request("u", small.START))
     rows: list[Row] = [(event.key, event.value, headers) for headers in ([], [(b"caf\xe9", b"1")], [(b"x", b"2")])]
-    await produce(bootstrap, topics.events, rows)
-    config = EngineConfig(Cluster(bootstrap), f"{topics.prefix}app", topics.events, topics.state, topics.events_dlq)
-    engine = Engine(config, Pipeline(small.config(topics), small.world))
+    await produce(cluster, topics.events, rows)
+    config = EngineConfig(cluster, f"{topics.prefix}app", topics.events, topics.state, topics.events_dlq)
+    world = small.world()
+    engine = Engine(config, Pipeline(small.config(topics), lambda: world))
     running = asyncio.create_task(engine.run())
     try:
         async with asyncio.timeout(30):
