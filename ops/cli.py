@@ -18,6 +18,7 @@ from ops.commands import (
     contracts,
     demo,
     embed,
+    erase,
     events,
     kafka,
     learn,
@@ -44,6 +45,7 @@ app.add_typer(events.items_app, name="items", help="The catalogue: send items.")
 app.add_typer(events.events_app, name="events", help="What users do: send events.")
 app.command("recommend")(read.recommend)
 app.command("watch")(read.watch)
+app.command("erase")(erase.erase)
 app.command("embed")(embed.embed)
 app.command("worker")(worker.worker)
 app.command("learn")(learn.learn)

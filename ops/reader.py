@@ -1,4 +1,4 @@
-"""Reading topics as an outsider: from their start, committed records only, in no group.
+"""Reading topics as an outsider: from their start, in no group, committed records only unless told otherwise.
 
 Knows nothing of what the records mean.
 """
@@ -23,11 +23,11 @@ class Reader:
     Raises CliError on entry when a topic does not exist.
     """
 
-    def __init__(self, cluster: Cluster, names: Sequence[str]) -> None:
+    def __init__(self, cluster: Cluster, names: Sequence[str], isolation_level: str = "read_committed") -> None:
         self._names = names
         self._places: dict[str, list[TopicPartition]] = {}
         self._admin = cluster.admin()
-        self._consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
+        self._consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES, isolation_level=isolation_level)
 
     async def __aenter__(self) -> Reader:
         try:
@@ -49,6 +49,10 @@ class Reader:
         """Return some records; of one partition in order of offset."""
         batches = await self._consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=_AT_ONCE)
         return [record for batch in batches.values() for record in batch]
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        """Go on reading there."""
+        self._consumer.seek(place, offset)
 
     async def first(self, name: str) -> dict[int, int]:
         """The first stored offset of each partition of a topic."""

@@ -62,9 +62,13 @@ class TopicSpec:
             config["retention.ms"] = str(self.retention_ms)
         if self.max_message_bytes is not None:
             config["max.message.bytes"] = str(self.max_message_bytes)
-        if "compact" in self.cleanup:
-            # Reading the topic in full stays short under load (small segments are compacted early), and a
-            # tombstone takes effect within a day even where nothing else is written.
+        if "compact" not in self.cleanup:
+            # Only whole segments are deleted, by their newest record: what is kept for a week is gone after eight days,
+            # not after two weeks.
+            config["segment.ms"] = str(_DAY_MS)
+        else:
+            # Reading the topic in full stays short under load (small segments are compacted early), and a tombstone
+            # takes effect within a day, or with the partition's next record.
             config |= {"segment.bytes": str(64 * _MIB), "max.compaction.lag.ms": str(_DAY_MS)}
         return config
 
