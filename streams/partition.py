@@ -178,18 +178,18 @@ class Partition:
     def _seconds_until_retry(self, error: Exception, failures: int) -> float:
         """Say what went wrong, and how long to wait before the partition is taken over again."""
         partition, wait = self.source.partition, 0.0
-        if isinstance(error, TooLarge | StoreDamaged):
+        if isinstance(error, TooLarge):
             self.status = "retrying"
-            log.warning("taking the partition over again", partition=partition, error=str(error))
+            log.warning("too large to commit", partition=partition, error=str(error))
         elif isinstance(error, Fenced):
             # Normally a rebalance ends this task soon. If none does, the fence was our own timed-out
             # transaction, and the partition is still ours to take over.
             self.status, wait = "fenced", 2 * self._config.session_timeout_ms / 1000
             log.warning("fenced", partition=partition, error=str(error), retry_in_seconds=wait)
-        elif isinstance(error, NotCommitted | KafkaError | OSError):
+        elif isinstance(error, NotCommitted | StoreDamaged | KafkaError | OSError):
             wait = self._config.retry_seconds[min(failures, len(self._config.retry_seconds) - 1)]
             self.status = "retrying"
-            log.warning("batch not committed", partition=partition, error=str(error), retry_in_seconds=wait)
+            log.warning("taking the partition over again", partition=partition, error=str(error), retry_in_seconds=wait)
         else:
             self.status, self.failure, wait = "parked", error, self._config.park_seconds
             log.error("parked", partition=partition, error=repr(error), retry_in_seconds=wait, exc_info=error)

@@ -194,6 +194,27 @@ async def test_a_handler_that_has_worked_is_given_up_later(wire: Wire, topics: T
     assert len(await wire.read(topics.events_dlq)) == 10
 
 
+@pytest.mark.parametrize("partitions", [2])
+async def test_a_parked_partition_does_not_stop_the_others_and_is_tried_again(
+    wire: Wire, topics: Topics, start: Runner
+) -> None:
+    await wire.produce(topics.events, [(b"a", b"boom")] * 5, partition=0)
+    handler = CountPerKey(topics.recommendations, poison=b"boom")
+    engine, _ = await start(handler, park_seconds=0.5)
+
+    async def parked() -> bool:
+        return engine.status().get(0, {}).get("status") == "parked"
+
+    await until(parked)
+    assert "HandlerBroken" in engine.status()[0]["failure"]
+    await wire.produce(topics.events, [(b"b", b"x")] * 5, partition=1)
+    await until(lambda: holds(wire, topics.recommendations, 5))
+    handler.poison = None
+    await until(lambda: holds(wire, topics.recommendations, 7))
+    assert engine.status()[0]["status"] == "running"
+    await assert_counted(wire, topics, Counter({b"b": 5, b"a": 2}))
+
+
 @pytest.mark.parametrize("partitions", [1])
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 async def test_compressed_events_are_answered(
