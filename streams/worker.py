@@ -1,14 +1,16 @@
 """The worker: where engine and pipeline meet. Start here to follow one event from topic to topic.
 
-    events ─► engine.py      fetches it, with whatever else has arrived for its partition
+    events ─► engine.py      fetches it and hands it to its partition
+           ─► partition.py   takes it, with whatever else has arrived
            ─► pipeline.py    says what the batch means:
                 fold.py          event → user state (state.py), outcomes of slates whose window closed
                 user_cache.py    state → user vector          (models.serving: ring caches of attention)
                 world.py         user vector → candidates     (index: the catalogue as the release sees it)
                 policy.slate     candidates → corrected logits → slate, with its probabilities
                 messages.py      arrays → recommendation, decision, open slate
-           ─► engine.py      writes recommendations, decisions, outcomes, state, dead letters and the input
-                             offset in one transaction (transactions.py), then takes the new states over
+           ─► partition.py   writes recommendations, decisions, outcomes, state, dead letters and the input
+                             offset in one transaction (transactions.py), then has its store take the new
+                             states over (store.py: in memory; store_disk.py: on disk)
 
 `broadcast.py` keeps the world true beside that: it follows `item_vectors` and `models` and hands changes
 over between batches. The worker knows these parts; it computes nothing and decides nothing itself.
