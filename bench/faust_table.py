@@ -19,8 +19,11 @@ from bench.job import Plan, answer
 from streams.names import Topics
 
 
-def counting_app(bootstrap: str, topics: Topics, partitions: int, size: int, folder: str) -> faust.App:
-    """The app; its answers are `size` bytes each, in the partition of the event that they answer."""
+def counting_app(bootstrap: str, topics: Topics, partitions: int, size: int, folder: str, **options: Any) -> faust.App:
+    """The app; its answers are `size` bytes each, in the partition of the event that they answer.
+
+    `options`: further ones of Faust's.
+    """
     app = faust.App(
         f"{topics.prefix}faust",
         broker=f"kafka://{bootstrap}",
@@ -31,6 +34,7 @@ def counting_app(bootstrap: str, topics: Topics, partitions: int, size: int, fol
         topic_disable_leader=True,
         autodiscover=False,
         web_enabled=False,
+        **options,
     )
     raw: dict[str, Any] = {"key_serializer": "raw", "value_serializer": "raw", "key_type": bytes, "value_type": bytes}
     events, answers = app.topic(topics.events, **raw), app.topic(topics.recommendations, **raw)

@@ -47,7 +47,7 @@ class Actions:
     note: Callable[[str], None]
     done: Counter[Kind] = field(default_factory=Counter)
     kills: list[Kill] = field(default_factory=list)
-    broker_downs: list[tuple[float, float]] = field(default_factory=list)
+    downs: list[tuple[float, float]] = field(default_factory=list)  # of the broker, seconds since the epoch
     _broker: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -133,12 +133,12 @@ class Actions:
             self._keep_log()
             await asyncio.sleep(fault.seconds)
             await asyncio.to_thread(self.kafka.start)
-            self.broker_downs.append((down, time.time()))
+            self.downs.append((down, time.time()))
             self.note(f"the broker answers again after {time.time() - down:.1f} s")
 
     def _keep_log(self) -> None:
         """The broker keeps its last log only; recovery is told from all of them."""
-        number = len(self.broker_downs) + 1
+        number = len(self.downs) + 1
         shutil.copy(self.kafka.folder / "logs" / "broker.log", self.fleet.folder / f"broker-{number}.log")
 
     async def _disturb(self, fault: Fault) -> None:

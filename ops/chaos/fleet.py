@@ -79,12 +79,17 @@ class Death:
 
 @dataclass
 class Fleet:
-    """All processes. `proxies`: one for each worker that there can be."""
+    """All processes: `python -m module worker`, and `learn` where the job has a learner.
+
+    `proxies`: one for each worker that there can be.
+    """
 
     folder: Path
     environment: Mapping[str, str]
     address: str  # the learner's
     proxies: Sequence[Proxy]
+    module: str = "ops.cli"
+    has_learner: bool = True
     workers: dict[int, Process] = field(default_factory=dict)  # by slot
     learner: Process | None = None
     deaths: list[Death] = field(default_factory=list)
@@ -101,12 +106,13 @@ class Fleet:
         return process
 
     def start_learner(self) -> None:
-        self.learner = self._start("learn", 0, self.address)
+        if self.has_learner:
+            self.learner = self._start("learn", 0, self.address)
 
     def _start(self, command: str, slot: int, address: str) -> Process:
         number = 1 + sum((one.command, one.slot) == (command, slot) for one in self.history)
         children = Children(self.folder, {**self.environment, variable("bootstrap_servers"): address})
-        child = children.start(f"{command}-{slot + 1}.{number}", "ops.cli", command)
+        child = children.start(f"{command}-{slot + 1}.{number}", self.module, command)
         process = Process(child, command, slot, time.time())
         self._children.append(children)
         self.history.append(process)

@@ -49,7 +49,7 @@ def taken_over(log: Path) -> list[TakenOver]:
     """What a worker's log (`<worker>.log`, JSON lines) says of the partitions it took over."""
     found = []
     for line in log.read_text(errors="replace").splitlines():
-        if _TAKEN_OVER in line:
+        if line.startswith("{") and _TAKEN_OVER in line:
             told = json.loads(line)
             at = datetime.fromisoformat(told["timestamp"]).timestamp()
             found.append(TakenOver(at, log.stem, told["partition"], told["seconds"]))
@@ -77,6 +77,39 @@ def silences(killed: float, partitions: Sequence[int], appended: Mapping[int, Se
         if 0 < at < len(times):
             found.append(Silence(partition, killed, times[at - 1] / 1000, times[at] / 1000))
     return found
+
+
+def figures(
+    kills: Sequence[tuple[float, str]],
+    logs: Sequence[Path],
+    appended: Mapping[int, Sequence[int]],
+    group: Sequence[tuple[float, str]],
+    downs: Sequence[tuple[float, float]],
+) -> dict[str, Any]:
+    """The report's figures on recovery; of each kill the partition that was silent longest counts.
+
+    Args:
+        kills: when each was (seconds since the epoch), and of which worker.
+        logs: of all workers.
+        appended: see `silences`.
+        group: see `group_events`.
+        downs: from when to when the broker was away.
+    """
+    history = [one for log in logs for one in taken_over(log)]
+    each: list[Silence] = []
+    every: list[Silence] = []
+    for at, worker in kills:
+        found = silences(at, owned(history, worker, at), appended)
+        every += found
+        each += [max(found, key=lambda one: one.seconds)] if found else []
+    with_broker = [one.seconds for one in each if not any(down < one.first and one.last < up for down, up in downs)]
+    return {
+        "recovery_seconds": percentiles([one.seconds for one in each]),
+        "recovery_seconds_broker_up": percentiles(with_broker),
+        "recovery_shares": shares(every, group, history),
+        "recoveries": len(each),
+        "recoveries_s": [round(one.seconds, 3) for one in each],
+    }
 
 
 def group_events(broker_logs: Sequence[Path], group: str) -> list[tuple[float, str]]:

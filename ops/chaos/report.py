@@ -23,6 +23,7 @@ MUST_BE_ZERO = (
     "out_of_order",
     "invented",
     "wrong_decisions",
+    "wrong_slates",
     "wrong_dead_letters",
     "wrong_estimator",
     "wrong_states",
@@ -72,8 +73,7 @@ def lines(report: Report) -> list[str]:
         f"done:      {done}",
         f"account:   {report['events']:,} events, {report['slates']:,} slates, {report['coalesced']:,} coalesced, "
         f"{report['erased']:,} erased, {report['dead_letters']} of {report['dead_letters_expected']} dead letters, "
-        f"{report['outcomes']:,} outcomes, {report['states']:,} states ({report['states_compared']:,} compared with "
-        f"one uninterrupted worker, {report['near_ties']} near ties)",
+        f"{report['outcomes']:,} outcomes, {report['states']:,} states, {report['near_ties']} near ties",
         "wrong:     " + ", ".join(f"{report[name]} {name.replace('_', ' ')}" for name in MUST_BE_ZERO),
         f"recovery:  p50 {_seconds(recovery['p50'])}, p90 {_seconds(recovery['p90'])}, max {_seconds(recovery['max'])} "
         f"over {report['recoveries']} kills; " + _shares(report["recovery_shares"]),

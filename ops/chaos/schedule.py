@@ -54,7 +54,10 @@ POISONS = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """A chaos run: at least `kills` SIGKILLs of `workers` workers in `seconds`; `rate` events a second of `users`."""
+    """A chaos run: at least `kills` SIGKILLs of `workers` workers in `seconds`; `rate` events a second of `users`.
+
+    `session_timeout_s` and `state_store` are the workers' settings `engine_session_timeout_s` and `state_store`.
+    """
 
     kills: int
     workers: int
@@ -63,6 +66,7 @@ class Options:
     rate: float = 150.0
     users: int = 400
     session_timeout_s: float = 3.0
+    state_store: str = "memory"
 
 
 @dataclass(frozen=True, slots=True)

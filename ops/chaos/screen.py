@@ -24,10 +24,10 @@ async def status(console: Console, progress: Progress) -> None:
         while True:
             text = _line(progress)
             line.update(text)
-            if (not console.is_terminal and progress.stage != said) or time.monotonic() > shown + _PLAIN_EVERY_S:
-                if not console.is_terminal:
-                    console.print(text, highlight=False, soft_wrap=True)
-                shown, said = time.monotonic(), progress.stage
+            stage = progress.stage.split(":")[0].split(" (")[0]  # without figures that change all the time
+            if not console.is_terminal and (stage != said or time.monotonic() > shown + _PLAIN_EVERY_S):
+                console.print(text, highlight=False, soft_wrap=True)
+                shown, said = time.monotonic(), stage
             await asyncio.sleep(0.25)
 
 

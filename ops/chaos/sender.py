@@ -37,12 +37,18 @@ class Sent:
 
 
 class Sender:
-    """Sends `traffic` to the topic of events. An asynchronous context manager."""
+    """Sends `traffic` to the topic of events. An asynchronous context manager.
 
-    def __init__(self, cluster: Cluster, topics: Topics, partitions: int, traffic: Traffic, rate: float) -> None:
+    `follow`: learn from `recommendations` what users are shown, so that they can act upon it.
+    """
+
+    def __init__(
+        self, cluster: Cluster, topics: Topics, partitions: int, traffic: Traffic, rate: float, *, follow: bool = True
+    ) -> None:
         self._topics = topics
         self._traffic = traffic
         self._rate = rate
+        self._follow = follow
         self._producer = cluster.producer(enable_idempotence=True, request_timeout_ms=NEVER_MS, linger_ms=5)
         self._consumer = cluster.consumer(fetch_max_wait_ms=200)
         self._answers = [TopicPartition(topics.recommendations, number) for number in range(partitions)]
@@ -82,6 +88,8 @@ class Sender:
                     continue
                 await self._send(self._traffic.good(self._shown))
                 await asyncio.sleep(0)
+            while self._bad:  # the broker was away when their time came
+                await self._send_bad(self._bad.popleft())
             await self._all_acknowledged()
         finally:
             watching.cancel()
@@ -131,8 +139,8 @@ class Sender:
         await asyncio.gather(*self._pending)
 
     async def _watch(self) -> None:
-        """Follow what is shown to whom; never returns."""
-        while True:
+        """Follow what is shown to whom."""
+        while self._follow:
             try:
                 batches = await self._consumer.getmany(timeout_ms=200, max_records=500)
             except KafkaError:

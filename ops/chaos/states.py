@@ -20,7 +20,7 @@ from ops.chaos.log import Event, Log
 TOLERANCE = 1e-5
 PARTITION_KEY = b""
 _FIELDS = ("version", "events", "offset", "last_time", "ring", "seen", "ids", "slates")
-_SLATE_ID, _SLATE_EXTERNAL = 0, 4
+SLATE_ID, SLATE_EXTERNAL = 0, 4
 _ENTRY = struct.Struct("<8sqfB")  # item hash, time, weight, action
 
 
@@ -52,7 +52,7 @@ def decoded(data: bytes) -> list[Any]:
 def open_slates(states: Mapping[tuple[int, bytes], bytes]) -> set[tuple[str, str]]:
     """Origin and id of every open slate."""
     slates = (slate for (_, key), data in states.items() if key != PARTITION_KEY for slate in decoded(data)[7])
-    return {("external" if slate[_SLATE_EXTERNAL] else "driftline", slate[_SLATE_ID]) for slate in slates}
+    return {("external" if slate[SLATE_EXTERNAL] else "driftline", slate[SLATE_ID]) for slate in slates}
 
 
 # By the log alone

@@ -41,11 +41,14 @@ def train_releases(items: list[ItemVector], seed: int, folder: Path) -> list[Pat
 
 
 def _release(items: list[ItemVector], seed: int) -> Release:
-    from models.batches import InteractionLog  # torch takes seconds to import
+    import torch  # which takes seconds
+
+    from models.batches import InteractionLog
     from models.config import EvolutionConfig
     from models.train import TrainConfig, train
     from streams.world import features_of
 
+    torch.set_num_threads(1)  # more would wait for each other on models as small as this
     random = np.random.default_rng((seed, 2))
     users = np.repeat(np.arange(_TRAINED_USERS), _TRAINED_EVENTS)
     rows = (users % CLUSTERS) * PER_CLUSTER + random.integers(0, PER_CLUSTER, len(users))

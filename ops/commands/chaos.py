@@ -27,6 +27,7 @@ def chaos(
     session_timeout: Annotated[
         float, typer.Option(help="Seconds after which a silent worker loses its partitions.", min=1)
     ] = 3.0,
+    state_store: Annotated[str, typer.Option(help="Where workers keep user states: memory or disk.")] = "memory",
     report: Annotated[Path | None, typer.Option(help="Write what was found to this file, as JSON.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep data and logs also when all is well.")] = False,
     plan_only: Annotated[bool, typer.Option("--plan", help="Only show what would be done, and when.")] = False,
@@ -48,7 +49,9 @@ def chaos(
         return
     if report is not None and not report.absolute().parent.is_dir():
         raise CliError(f"--report {report}: its folder does not exist", "Create it first.")
-    options = Options(kills, workers, seconds, seed, rate, users, session_timeout)
+    if state_store not in ("memory", "disk"):
+        raise CliError(f"--state-store is {state_store}", "Give memory or disk.")
+    options = Options(kills, workers, seconds, seed, rate, users, session_timeout, state_store)
     faults = plan(options)
     typer.echo(f"plan (seed {seed}): {described(faults)}, in {seconds:g} s")
     if plan_only:

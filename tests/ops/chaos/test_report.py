@@ -14,7 +14,7 @@ from ops.errors import CliError
 def made(seed: int = 1, **changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys((*report.FAULTS, *report.MUST_BE_ZERO), 0)
     found |= {"job": "driftline", "seed": seed, "kills": 3, "events": 4_000, "slates": 3_000, "near_ties": 0}
-    found |= {"coalesced": 900, "erased": 90, "outcomes": 2_000, "states": 300, "states_compared": 300, "deaths": []}
+    found |= {"coalesced": 900, "erased": 90, "outcomes": 2_000, "states": 300, "deaths": []}
     found |= {"dead_letters": 10, "dead_letters_expected": 10, "recoveries": 2, "recoveries_s": [4.0, 6.0]}
     found |= {"recovery_seconds": {"p50": 5.0, "p90": 6.0, "max": 6.0}, "findings": {}}
     found |= {"recovery_shares": {"detect": 2.5, "first_slate": 0.125}}

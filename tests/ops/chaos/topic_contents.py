@@ -116,7 +116,7 @@ class Contents:
 
     def checker(self) -> Checker:
         """A checker that has read everything."""
-        checker = Checker(TOPICS, self.poisons, {0: 0}, WINDOW_MS, RULES)
+        checker = Checker(TOPICS, self.poisons, 1, WINDOW_MS, RULES)
         for record in self.records():
             checker.take(record)
         return checker
