@@ -206,6 +206,35 @@ async def test_damage_met_while_catching_up_is_answered_by_a_rebuild(
     assert (dict(store), store.position) == ({b"a": b"1", b"b": b"1", b"c": b"1"}, 3)
 
 
+async def test_only_at_the_end_has_a_store_been_in_touch(
+    cluster: Cluster, topics: Topics, wire: Wire, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed on the way there, it is as much out of touch as before: what is left to read may lack tombstones soon."""
+    source = TopicPartition(topics.state, 2)
+    await wire.produce(topics.state, [(b"a", b"1")], partition=2)
+    store = open_store()
+    await restore(cluster, source, store)
+    before = time.time() - 100
+    store.take({}, 1, contact=before)
+    await wire.produce(topics.state, [(b"k%d" % at, b"1") for at in range(2500)], partition=2)
+    take = store.take
+
+    def killed_on_the_way(*arguments: object) -> None:
+        if store.position > 1:
+            raise KeyboardInterrupt
+        take(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "take", killed_on_the_way)
+    with pytest.raises(KeyboardInterrupt):
+        await restore(cluster, source, store)
+    assert 1 < store.position < 2501
+    assert store.contact == before
+    monkeypatch.undo()
+    await restore(cluster, source, store)
+    assert (store.position, len(store)) == (2501, 2501)
+    assert store.contact > before + 50
+
+
 async def test_a_topic_has_an_id_of_its_own(cluster: Cluster, topics: Topics):
     admin = cluster.admin()
     await admin.start()
