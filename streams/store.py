@@ -18,7 +18,8 @@ Mark = Callable[[bytes], bool]
 class StoreDamaged(Exception):
     """What a store holds on disk cannot be trusted: it is to be cleared and filled from the changelog.
 
-    Any method of a store but `clear` and `close` may raise it. It is never the fault of a record.
+    Any method of a store but `close` may raise it (`clear` where not even an empty store can be made: a full disk).
+    It is never the fault of a record.
     """
 
 

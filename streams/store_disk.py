@@ -279,6 +279,8 @@ class DiskStore(Store):
 
     def clear(self, origin: str | None = None) -> None:
         with self._writing:
+            if self.closed:  # by a takeover that was given up in the middle; the slot may be another's by now
+                raise StoreDamaged(f"{self._slot} is closed")
             self._shut()
             self._slot.empty()
             self._open()

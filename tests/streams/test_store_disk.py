@@ -214,6 +214,8 @@ def test_after_it_was_closed_it_is_no_ones(store: DiskStore):
         store.get(b"a")
     with pytest.raises(StoreDamaged, match="closed"):
         store.take({b"a": b"1"}, 1)
+    with pytest.raises(StoreDamaged, match="closed"):
+        store.clear()  # or the next owner's files would go
 
 
 # -- asleep ----------------------------------------------------------------------------------------
