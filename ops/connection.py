@@ -9,27 +9,40 @@ from typing import TYPE_CHECKING
 
 from ops.errors import CliError
 from ops.kafka import bootstrap, reachable
+from ops.kafka.refusals import PERMISSIONS
 from ops.settings import Settings
 
 if TYPE_CHECKING:
+    from streams.acls import Role
     from streams.cluster import Cluster
 
 
 def connect(settings: Settings) -> Cluster:
-    """Return the cluster to use; raises `CliError` when none is there."""
+    """Return the cluster to use, and how to log in to it.
+
+    Raises CliError when no address is known, or a file with a certificate or a password is of no use.
+    """
+    from ops.login import client_options
     from streams.cluster import Cluster
 
-    return Cluster(bootstrap(settings.bootstrap_servers, settings.data_dir))
+    return Cluster(bootstrap(settings.bootstrap_servers, settings.data_dir), client_options(settings))
 
 
-def require_topics(cluster: Cluster, settings: Settings) -> None:
-    """Raise `CliError` unless the broker answers and every topic is as it should be."""
-    from streams.topics import Topics, verify
+def require_topics(cluster: Cluster, settings: Settings, role: Role | None = None) -> None:
+    """Raise `CliError` unless the broker answers and the topics that `role` uses (None: all) are as they should be."""
+    from streams.acls import topics_of
+    from streams.topics import TopicError, Topics, verify
 
+    topics = Topics(settings.topic_prefix)
+    used = None if role is None else topics_of(role, topics)
     with reachable(cluster):
-        problems = asyncio.run(verify(cluster, Topics(settings.topic_prefix), settings.partitions))
+        try:
+            problems = asyncio.run(verify(cluster, topics, settings.partitions, used))
+        except TopicError as error:
+            raise CliError(str(error), PERMISSIONS) from error
     if problems:
-        raise CliError("\n".join(problems), "Create missing topics with `driftline topics create`.")
+        allowed = f" {PERMISSIONS}" if cluster.logs_in else ""
+        raise CliError("\n".join(problems), f"Create missing topics with `driftline topics create`.{allowed}")
 
 
 def configure_logs() -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from ops.errors import CliError
 from streams.cluster import Cluster
@@ -76,6 +77,8 @@ async def _consumer(cluster: Cluster, *topics: str) -> AsyncIterator[Any]:
 async def _places(cluster: Cluster, topic: str) -> list[TopicPartition]:
     try:
         return await partitions_of(cluster, topic)
+    except KafkaError:  # a RuntimeError, too
+        raise
     except RuntimeError as error:
         raise CliError(str(error)) from error
 

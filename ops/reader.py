@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from ops.errors import CliError
 from streams.cluster import MAX_FETCH_BYTES, Cluster
@@ -82,6 +83,8 @@ class Reader:
         """A consumer without a subscription knows of no topic, so the cluster is asked, once."""
         if name not in self._places:
             (found,) = await self._admin.describe_topics([name])
+            if found["error_code"] == TopicAuthorizationFailedError.errno:
+                raise TopicAuthorizationFailedError(name)
             numbers = sorted(one["partition"] for one in found["partitions"])
             if not numbers:
                 raise CliError(f"topic {name} does not exist", "Create it with `driftline topics create`.")

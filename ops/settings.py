@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ops import security
 from ops.errors import CliError
 
 PREFIX = "DRIFTLINE_"
@@ -27,6 +28,18 @@ DEFAULT_FILE = "driftline.toml"
 
 _Action = Annotated[str, Field(min_length=1, max_length=64)]
 _FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # pydantic: releases_dir, because data_dir is wrong
+_PATHS = (
+    "data_dir",
+    "releases_dir",
+    "state_dir",
+    "encoder_path",
+    "kafka_sasl_password_file",
+    "kafka_sasl_token_file",
+    "kafka_ssl_ca_file",
+    "kafka_ssl_cert_file",
+    "kafka_ssl_key_file",
+)
+_HIDDEN = "********"
 Origin = Literal["environment", "file", "default"]
 
 
@@ -44,9 +57,30 @@ def _setting(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
 class Settings(BaseSettings):
     """All settings, flat; those of one part share the first word of their names."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     bootstrap_servers: str = _setting("", "Kafka to use; empty: the embedded one", "host:port,…")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = _setting(
+        "PLAINTEXT", "how to connect: SSL encrypts, SASL logs in", "PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = _setting(
+        None, "how to log in", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER"
+    )
+    kafka_sasl_username: str | None = _setting(None, "who logs in, with PLAIN and SCRAM", min_length=1)
+    kafka_sasl_password: SecretStr | None = _setting(None, "his password; never shown", min_length=1)
+    kafka_sasl_password_file: Path | None = _setting(None, "or a file that holds it, read at the start", "path")
+    kafka_sasl_token_file: Path | None = _setting(
+        None, "file with the token of OAUTHBEARER, read at every login: whoever renews it replaces the file", "path"
+    )
+    kafka_ssl_ca_file: Path | None = _setting(
+        None, "certificates of who may sign the brokers'; none: those that the system trusts", "path, PEM"
+    )
+    kafka_ssl_cert_file: Path | None = _setting(None, "this client's certificate, if brokers ask for one", "path, PEM")
+    kafka_ssl_key_file: Path | None = _setting(None, "its private key", "path, PEM")
+    kafka_ssl_key_password: SecretStr | None = _setting(None, "of that key, if it is encrypted; never shown")
+    kafka_ssl_check_hostname: bool = _setting(True, "refuse a broker whose certificate is not of its host name")
     topic_prefix: str = _setting("", "put before every topic's name", pattern=r"^[A-Za-z0-9._-]*$", max_length=200)
     partitions: int = _setting(
         4, "of events and the topics that follow it: the most workers that share them", ge=1, le=10_000
@@ -128,7 +162,7 @@ class Settings(BaseSettings):
     def _from_commas(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
-    @field_validator("data_dir", "releases_dir", "state_dir", "encoder_path")
+    @field_validator(*_PATHS)
     @classmethod
     def _from_home(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None
@@ -145,6 +179,8 @@ class Settings(BaseSettings):
                 f"worker_cached_users={self.worker_cached_users} should be at least "
                 f"engine_max_batch_records={self.engine_max_batch_records}"
             )
+        if (problem := security.problem(self)) is not None:
+            raise ValueError(problem)
         return self
 
     @classmethod
@@ -193,7 +229,7 @@ def explain(settings: Settings) -> list[Explained]:
         Explained(
             name=name,
             variable=variable(name),
-            value=getattr(settings, name),
+            value=_shown(getattr(settings, name)),
             origin=_origin(name, file),
             unit=cast(dict[str, str], field.json_schema_extra)["unit"],
             meaning=field.description or "",
@@ -205,6 +241,14 @@ def explain(settings: Settings) -> list[Explained]:
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return PREFIX + name.upper()
+
+
+def _shown(value: Any) -> Any:
+    return _HIDDEN if isinstance(value, SecretStr) else value
+
+
+def _is_secret(name: str) -> bool:
+    return name in Settings.model_fields and "SecretStr" in str(Settings.model_fields[name].annotation)
 
 
 def _file_path() -> Path:
@@ -260,5 +304,6 @@ def _problem(found: dict[str, Any], file: dict[str, Any]) -> str:
     expectation = message[message.find("should ") :]  # without pydantic's "Input", "String", …
     name = str(found["loc"][0])
     if (value := _from_environment(name)) is not None:
+        value = _HIDDEN if _is_secret(name) else value
         return f"{variable(name)}={value!r} (environment): {expectation}"
-    return f"{name} = {file.get(name)!r} (in {_file_path()}): {expectation}"
+    return f"{name} = {_HIDDEN if _is_secret(name) else file.get(name)!r} (in {_file_path()}): {expectation}"

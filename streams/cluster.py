@@ -6,16 +6,21 @@ or about what clients do.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import AuthenticationFailedError, KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streams import lenient as lenient  # every consumer reads header names that are not UTF-8
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
+_CHECK_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,48 @@ class Cluster:
     def admin(self, **options: Any) -> AIOKafkaAdminClient:
         """An admin client; its options are the client library's."""
         return AIOKafkaAdminClient(**self._connection, **options)
+
+    @property
+    def logs_in(self) -> bool:
+        """Whether clients tell who they are, by a password, a token or a certificate."""
+        return bool(self.security.get("security_protocol", "PLAINTEXT") != "PLAINTEXT")
+
+    @property
+    def login(self) -> str:
+        """Who logs in, in words for a message: no secret."""
+        if "sasl_oauth_token_provider" in self.security:
+            return "the bearer of the token"
+        if "sasl_plain_username" in self.security:
+            return f"user {self.security['sasl_plain_username']}"
+        return "this client"
+
+    async def check(self) -> None:
+        """Connect to the first server that answers, log in, and ask it one thing.
+
+        Raises what prevents it: KafkaError, `ssl.SSLError` or another OSError, TimeoutError. Clients only say that
+        they could not connect, and log the reason.
+        """
+        failures: list[Exception] = []
+        for host, port, _ in collect_hosts(self.bootstrap_servers):
+            try:
+                await self._try(host, port)
+                return
+            except (KafkaError, OSError, TimeoutError) as error:
+                failures.append(error)
+        # Why one server refuses tells more than that another is away.
+        raise max(failures, key=lambda error: not isinstance(error, ConnectionError | TimeoutError))
+
+    async def _try(self, host: str, port: int) -> None:
+        async with asyncio.timeout(_CHECK_WITHIN_S):
+            connection = await create_conn(host, port, client_id="driftline-check", **self.security)
+        try:
+            async with asyncio.timeout(_CHECK_WITHIN_S):
+                answer = await connection.send(MetadataRequest([]))
+        finally:
+            await asyncio.wait({connection.close()}, timeout=1)
+        if not answer.brokers:
+            # The library takes a refused token for an accepted one; all that comes then is an empty answer.
+            raise AuthenticationFailedError("the token is not accepted")
 
     @property
     def _connection(self) -> dict[str, Any]:

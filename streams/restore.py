@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from streams.changelog import Changelog, describe
 from streams.cluster import MAX_FETCH_BYTES, Cluster
@@ -63,6 +64,8 @@ async def partitions_of(cluster: Cluster, topic: str) -> list[TopicPartition]:
         (described,) = await admin.describe_topics([topic])
     finally:
         await admin.close()
+    if described["error_code"] == TopicAuthorizationFailedError.errno:
+        raise TopicAuthorizationFailedError(topic)
     if not described["partitions"]:
         raise RuntimeError(f"topic {topic} does not exist: create it with `driftline topics create`")
     return [TopicPartition(topic, number) for number in sorted(part["partition"] for part in described["partitions"])]

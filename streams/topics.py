@@ -186,28 +186,44 @@ def _new_topic(name: str, spec: TopicSpec, partitions: int, copies: int) -> NewT
     return NewTopic(name, spec.count(partitions), copies, topic_configs=config)
 
 
-async def verify(cluster: Cluster, topics: Topics, partitions: int = DEFAULT_PARTITIONS) -> list[str]:
-    """What is wrong with the topics, a sentence each with what to do; empty when all is well."""
+async def verify(
+    cluster: Cluster,
+    topics: Topics,
+    partitions: int = DEFAULT_PARTITIONS,
+    inspected: Mapping[str, bool] | None = None,
+) -> list[str]:
+    """What is wrong with the topics, a sentence each with what to do; empty when all is well.
+
+    `inspected`: full names of those to look at, and whether at their configuration too; None: all, at everything.
+    """
+    wanted = dict.fromkeys(topics.all, True) if inspected is None else inspected
     async with _admin(cluster) as admin:
+        # All are asked for: where topics are made automatically, asking for one by its name would make it.
         found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-        configs = await _configs(admin, [name for name in topics.all if name in found])
+        configs = await _configs(admin, [name for name, config in wanted.items() if config and name in found])
     problems = []
     for spec in SPECS:
         name = topics.name(spec.name)
-        if name in found:
-            problems += _problems(name, spec, partitions, found[name], configs[name])
-        else:
-            problems.append(f"{name} is missing: create it with `driftline topics create`")
+        if name in found and name in wanted:
+            problems += _problems(name, spec, partitions, found[name], configs.get(name))
+        elif name in wanted:
+            hidden = f", or {cluster.login} may not see it" if cluster.logs_in else ""
+            problems.append(f"{name} is missing{hidden}: create it with `driftline topics create`")
     return problems
 
 
-def _problems(name: str, spec: TopicSpec, partitions: int, count: int, config: Mapping[str, str]) -> list[str]:
+def _problems(name: str, spec: TopicSpec, partitions: int, count: int, config: Mapping[str, str] | None) -> list[str]:
     problems = []
     if count != spec.count(partitions):
         mend = "delete it, or use another DRIFTLINE_TOPIC_PREFIX, and create it again"
         if spec.partitions is None:
             mend = f"set DRIFTLINE_PARTITIONS={count} if all of events' followers have {count}, or {mend}"
         problems.append(f"{name} has {count} partitions instead of {spec.count(partitions)}: {mend}")
+    return problems if config is None else problems + _config_problems(name, spec, config)
+
+
+def _config_problems(name: str, spec: TopicSpec, config: Mapping[str, str]) -> list[str]:
+    problems = []
     policy = config["cleanup.policy"]
     if set(policy.split(",")) != set(spec.cleanup.split(",")):
         problems.append(

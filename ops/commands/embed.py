@@ -20,11 +20,12 @@ def embed() -> None:
     import structlog
 
     from ops.connection import configure_logs, connect, require_topics
+    from ops.kafka import reachable
     from ops.settings import load
 
     settings = load()
     cluster = connect(settings)
-    require_topics(cluster, settings)  # Faust ignores a missing topic, and would wait for items for ever
+    require_topics(cluster, settings, "embedder")  # Faust ignores a missing topic, and would wait for items for ever
     configure_logs()
 
     from streams.embedder import build_app
@@ -37,7 +38,8 @@ def embed() -> None:
     async def main() -> None:
         await run(build_app(config, encoder))
 
-    asyncio.run(main())
+    with reachable(cluster):
+        asyncio.run(main())
 
 
 def embedder_config(settings: Settings, cluster: Cluster) -> EmbedderConfig:

@@ -137,7 +137,7 @@ class _Sending:
 
         settings = load()
         cluster = connect(settings)
-        require_topics(cluster, settings)
+        require_topics(cluster, settings, "producer" if self._topic == "events" else "catalogue")
         name = Topics(settings.topic_prefix).name(self._topic)
         with reachable(cluster), self._progress() as tick:
             asyncio.run(send_all(cluster, name, self._records(), rate, tick))

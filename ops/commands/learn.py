@@ -21,11 +21,12 @@ def learn(
     import asyncio
 
     from ops.connection import configure_logs, connect, require_topics
+    from ops.kafka import reachable
     from ops.settings import load
 
     settings = load()
     cluster = connect(settings)
-    require_topics(cluster, settings)
+    require_topics(cluster, settings, "learner")
     configure_logs()
 
     from streams.host import faust_app, host, run
@@ -38,7 +39,8 @@ def learn(
         host(app, lambda: Learner(config))
         await run(app)
 
-    asyncio.run(main())
+    with reachable(cluster):
+        asyncio.run(main())
 
 
 def learner_config(settings: Settings, cluster: Cluster) -> LearnerConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from streams.cluster import Cluster
 
 app = typer.Typer(no_args_is_help=True)
+
+Principal = Annotated[str, typer.Option(metavar="User:NAME", help="Who that part logs in as.")]
 
 
 @app.command()
@@ -30,6 +32,37 @@ def verify() -> None:
     if problems:
         raise CliError("\n".join(problems), f"{len(problems)} problem(s) with the topics: mend them as said above.")
     typer.echo("All topics are as they should be.")
+
+
+@app.command()
+def acls(
+    only: Annotated[list[str] | None, typer.Option("--role", help="Only this part; may be repeated.")] = None,
+    principal_worker: Principal = "User:driftline-worker",
+    principal_learner: Principal = "User:driftline-learner",
+    principal_embedder: Principal = "User:driftline-embedder",
+    principal_trainer: Principal = "User:driftline-trainer",
+    principal_producer: Principal = "User:driftline-producer",
+    principal_catalogue: Principal = "User:driftline-catalogue",
+    principal_subscriber: Principal = "User:driftline-subscriber",
+    principal_auditor: Principal = "User:driftline-auditor",
+    principal_admin: Principal = "User:driftline-admin",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Print what each part must be allowed to do on a Kafka with access control, and the commands that allow it."""
+    import json
+
+    from ops.acls import plain, rules, text
+    from ops.settings import load
+    from streams.acls import ROLES
+    from streams.names import Topics
+
+    given = locals()
+    principals = {role: given[f"principal_{role}"] for role in ROLES}
+    if unknown := set(only or ()) - set(ROLES):
+        raise CliError(f"--role is {sorted(unknown)[0]!r}", f"Expected one of {', '.join(ROLES)}.")
+    settings = load()
+    found = rules(only or ROLES, Topics(settings.topic_prefix), settings.app_id)
+    typer.echo(json.dumps(plain(found, principals), indent=2) if as_json else text(found, principals))
 
 
 async def _create(cluster: Cluster) -> list[str]:

@@ -53,7 +53,7 @@ def train(
     before = None if until is None else _millis(until)
     settings = load()
     cluster = connect(settings)
-    require_topics(cluster, settings)
+    require_topics(cluster, settings, "trainer")
     with reachable(cluster):
         items = asyncio.run(_items(settings, cluster))
         log, bad = _log(settings, cluster, items, events, before)

@@ -17,14 +17,15 @@ def worker(
 
     from ops.configuration import worker_config
     from ops.connection import configure_logs, connect, require_topics
+    from ops.kafka import reachable
     from ops.settings import load
     from streams.host import faust_app, host, run
     from streams.worker import Worker
 
     settings = load()
-    configure_logs()
     cluster = connect(settings)
-    require_topics(cluster, settings)
+    require_topics(cluster, settings, "worker")
+    configure_logs()
     config = worker_config(settings, cluster)
 
     async def main() -> None:
@@ -33,4 +34,5 @@ def worker(
         host(app, lambda: Worker(config))
         await run(app)
 
-    asyncio.run(main())
+    with reachable(cluster):
+        asyncio.run(main())

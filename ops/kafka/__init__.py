@@ -6,7 +6,8 @@ Knows nothing about topics or about what is sent through them.
 
 from ops.kafka.broker import EmbeddedKafka, Status
 from ops.kafka.jars import KAFKA_VERSION
-from ops.kafka.locate import bootstrap, embedded, reachable
+from ops.kafka.locate import bootstrap, embedded
 from ops.kafka.properties import Listener
+from ops.kafka.refusals import reachable
 
 __all__ = ["KAFKA_VERSION", "EmbeddedKafka", "Listener", "Status", "bootstrap", "embedded", "reachable"]

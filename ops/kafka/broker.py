@@ -61,6 +61,7 @@ class EmbeddedKafka:
             but is slower at full load.
         listeners: further addresses, for proxies or for encrypted connections.
         properties: further lines of `server.properties`, or other values for known ones.
+        format_arguments: of `kafka-storage format`, before the first start: `--add-scram …`.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class EmbeddedKafka:
         tied: bool = False,
         listeners: Sequence[Listener] = (),
         properties: Mapping[str, str] | None = None,
+        format_arguments: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self._jar_cache = jar_cache
@@ -79,6 +81,7 @@ class EmbeddedKafka:
         self._tied = tied
         self._listeners = tuple(listeners)
         self._extra = dict(properties or {})
+        self._format_arguments = tuple(format_arguments)
         self._child: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -249,7 +252,15 @@ class EmbeddedKafka:
         return java.command(library, self.folder / "log4j2.properties", main_class, *arguments, quick=self._tied)
 
     def _format(self, library: Path, node: _Node) -> None:
-        command = ["format", "--standalone", "-t", node.cluster_id, "-c", str(self._properties)]
+        command = [
+            "format",
+            "--standalone",
+            "-t",
+            node.cluster_id,
+            "-c",
+            str(self._properties),
+            *self._format_arguments,
+        ]
         child = self._spawn(self._java(library, "kafka.tools.StorageTool", *command))
         if child.wait() != 0:
             raise CliError(f"Kafka could not format {self.folder / 'data'}:\n{self.log_tail()}")

@@ -5,16 +5,10 @@ Knows nothing about settings objects or commands.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ops.errors import CliError
 from ops.kafka.broker import EmbeddedKafka
-
-if TYPE_CHECKING:
-    from streams.cluster import Cluster
 
 
 def embedded(data_dir: Path, port: int | None = None) -> EmbeddedKafka:
@@ -41,17 +35,3 @@ def bootstrap(bootstrap_servers: str, data_dir: Path) -> str:
             "Start it with `driftline kafka start`.",
         )
     return kafka.address
-
-
-@contextlib.contextmanager
-def reachable(cluster: Cluster) -> Iterator[None]:
-    """Turn "cannot connect" within the block into one line that names the cluster's address."""
-    from aiokafka.errors import KafkaConnectionError
-
-    try:
-        yield
-    except KafkaConnectionError as error:
-        raise CliError(
-            f"no Kafka answers at {cluster}",
-            "See `driftline kafka status`, or check DRIFTLINE_BOOTSTRAP_SERVERS.",
-        ) from error
