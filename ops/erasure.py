@@ -19,7 +19,7 @@ from ops.errors import CliError
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import MAX_ID_BYTES, Erase, encode
 from streams.names import Topics
-from streams.restore import partitions_of
+from streams.restore import TopicMissing, partitions_of
 
 COVERS = "driftline-covers"
 
@@ -111,7 +111,7 @@ async def erasures(cluster: Cluster, topics: Topics) -> AsyncIterator[Erasures]:
     try:
         names = (topics.recommendations, topics.events_dlq)
         places = [place for name in names for place in await partitions_of(cluster, name)]
-    except RuntimeError as error:
+    except TopicMissing as error:
         raise CliError(str(error)) from error
     answers = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
     producer = cluster.producer(enable_idempotence=True, linger_ms=5)

@@ -10,11 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
 
 from ops.errors import CliError
 from streams.cluster import Cluster
-from streams.restore import partitions_of
+from streams.restore import TopicMissing, partitions_of
 
 WINDOW = 1000  # offsets of each partition that are read first
 
@@ -77,9 +76,7 @@ async def _consumer(cluster: Cluster, *topics: str) -> AsyncIterator[Any]:
 async def _places(cluster: Cluster, topic: str) -> list[TopicPartition]:
     try:
         return await partitions_of(cluster, topic)
-    except KafkaError:  # a RuntimeError, too
-        raise
-    except RuntimeError as error:
+    except TopicMissing as error:
         raise CliError(str(error)) from error
 
 

@@ -11,7 +11,9 @@ from typing import Literal, NamedTuple, get_args
 
 from streams.names import Topics
 
-Role = Literal["worker", "learner", "embedder", "trainer", "producer", "catalogue", "subscriber", "auditor", "admin"]
+Role = Literal[
+    "worker", "learner", "embedder", "trainer", "producer", "catalogue", "subscriber", "auditor", "eraser", "admin"
+]
 Resource = Literal["topic", "group", "transactional-id"]
 Pattern = Literal["literal", "prefixed"]
 Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
@@ -27,6 +29,7 @@ PURPOSES: dict[Role, str] = {
     "catalogue": "what sends items: `driftline items send`, or a program of yours",
     "subscriber": "what reads slates: `driftline recommend` and `watch`, or a program of yours",
     "auditor": "`driftline audit`",
+    "eraser": "`driftline erase`, which reads everything to prove what is left",
     "admin": "`driftline topics create` and `verify`",
 }
 
@@ -107,6 +110,10 @@ def _auditor(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     )
 
 
+def _eraser(topics: Topics, app_id: str) -> tuple[Acl, ...]:
+    return (*_on((topics.events,), "Write"), *_on(topics.all, "Read"), *_on(topics.all, "DescribeConfigs"))
+
+
 def _admin(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     return tuple(acl for operation in ("Create", "Describe", "DescribeConfigs") for acl in _on(topics.all, operation))
 
@@ -120,6 +127,7 @@ _RULES = {
     "catalogue": _catalogue,
     "subscriber": _subscriber,
     "auditor": _auditor,
+    "eraser": _eraser,
     "admin": _admin,
 }
 

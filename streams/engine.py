@@ -64,7 +64,11 @@ class Engine(ConsumerRebalanceListener):
     async def run(self) -> None:
         """Run until `stop` is called; raises what stopped it otherwise."""
         self._consumer.subscribe([self._config.events], listener=self)
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except KafkaError:  # no cluster, or one that does not allow it
+            await self._consumer.stop()
+            raise
         fetching = asyncio.create_task(self._fetch())
         pulse = asyncio.create_task(self._feel_pulse())
         stopping = asyncio.create_task(self._stopping.wait())

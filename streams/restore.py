@@ -23,12 +23,16 @@ _CHUNK = 2_000  # records taken over at once: some MB
 _CLOCK_STEP_SECONDS = 60.0  # clocks are corrected by less while a worker is down
 
 
+class TopicMissing(RuntimeError):
+    """There is no topic of that name."""
+
+
 async def read_to_end(
     cluster: Cluster, topic: str, take: Callable[[ConsumerRecord], None], partition: int | None = None
 ) -> int:
     """Call `take` with every committed record that the topic (or one partition of it) holds now; return their number.
 
-    In order within a partition; partitions come mixed. Raises RuntimeError when there is no such topic.
+    In order within a partition; partitions come mixed. Raises TopicMissing when there is no such topic.
     """
     sources = await partitions_of(cluster, topic) if partition is None else [TopicPartition(topic, partition)]
     consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
@@ -54,7 +58,7 @@ async def _read_assigned(consumer: AIOKafkaConsumer, take: Callable[[ConsumerRec
 
 
 async def partitions_of(cluster: Cluster, topic: str) -> list[TopicPartition]:
-    """The topic's partitions, ascending. Raises RuntimeError when there is no such topic.
+    """The topic's partitions, ascending. Raises TopicMissing when there is no such topic.
 
     A consumer without subscription knows of no topic (aiokafka), so the cluster is asked.
     """
@@ -67,7 +71,7 @@ async def partitions_of(cluster: Cluster, topic: str) -> list[TopicPartition]:
     if described["error_code"] == TopicAuthorizationFailedError.errno:
         raise TopicAuthorizationFailedError(topic)
     if not described["partitions"]:
-        raise RuntimeError(f"topic {topic} does not exist: create it with `driftline topics create`")
+        raise TopicMissing(f"topic {topic} does not exist: create it with `driftline topics create`")
     return [TopicPartition(topic, number) for number in sorted(part["partition"] for part in described["partitions"])]
 
 

@@ -45,6 +45,7 @@ def acls(
     principal_catalogue: Principal = "User:driftline-catalogue",
     principal_subscriber: Principal = "User:driftline-subscriber",
     principal_auditor: Principal = "User:driftline-auditor",
+    principal_eraser: Principal = "User:driftline-eraser",
     principal_admin: Principal = "User:driftline-admin",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
