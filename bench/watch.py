@@ -82,6 +82,11 @@ class Watch:
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         return int(sum(ends.values())) - self.slates
 
+    async def transactions_read(self) -> int:
+        """How many of those it has read, within one of each partition."""
+        positions = [await self._consumer.position(source) for source in self._consumer.assignment()]
+        return int(sum(positions)) - self.slates
+
     async def _read(self) -> None:
         try:
             while True:

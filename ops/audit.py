@@ -4,8 +4,9 @@ It shares no code with engine or pipeline: plain JSON from a plain consumer with
 Each offset of `events` must be named once in all: by one slate's `covers`, by one tombstone's `driftline-covers`, or by
 one dead letter's source. Offsets that are transaction markers are no events: what counts is what was read.
 
-`recommendations` is compacted. Where the broker has compacted it, replaced slates are gone and their events look lost;
-with the topics as driftline makes them that is after a gigabyte or a week a partition.
+`recommendations` is compacted. Where the broker has compacted it, replaced slates are gone and their events look lost,
+and days later those that tombstones answered; with the topics as driftline makes them that begins after 64 MB or a day
+a partition.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Audit:
         elif record.topic == self._topics.decisions:
             self._decision(message)
         elif message is None:
-            self.ledger.tombstone(record.partition, json.loads(dict(record.headers)["driftline-covers"]))
+            self.ledger.tombstone(record.partition, json.loads(dict(record.headers).get("driftline-covers", b"[]")))
         else:
             self._slate(message)
 
