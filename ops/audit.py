@@ -190,7 +190,8 @@ class Audit:
         self.propensities.decision(drawn, floats(message["base_f32"]), floats(message["correction_f32"]))
 
     def _dead_letter(self, headers: Mapping[str, bytes]) -> None:
-        if headers["driftline-source-topic"].decode() == self._topics.events:
+        # Without a source it is no letter: `dlq replay` notes there which it has sent again.
+        if headers.get("driftline-source-topic", b"").decode() == self._topics.events:
             self.ledger.dead_letter(int(headers["driftline-source-partition"]), int(headers["driftline-source-offset"]))
 
 

@@ -17,6 +17,7 @@ from ops.commands import (
     chaos,
     contracts,
     demo,
+    dlq,
     embed,
     erase,
     events,
@@ -52,6 +53,7 @@ app.command("learn")(learn.learn)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
+app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")
 app.command("chaos")(chaos.chaos)
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
 app.command("settings")(settings.settings)

@@ -195,6 +195,10 @@ UTF-8 text:
 |---|---|
 {{reasons}}
 
+What to do about each of them, and how to send letters again: [dead-letters.md](dead-letters.md). A record that
+`driftline dlq replay` writes beside the letters has the header `driftline-replayed` and no `driftline-reason`: it is no
+letter, but says which letters were sent again.
+
 ## Parts of messages
 
 {{parts}}

@@ -20,6 +20,8 @@ SOURCE_OFFSET = "driftline-source-offset"
 SOURCE_TIME = "driftline-source-time"
 TRUNCATED = "driftline-truncated"
 ESCAPED = "driftline-escaped"
+REPLAYED = "driftline-replayed"
+"""On a record among the letters that is none: it notes which of them were sent again (ops/deadletters)."""
 
 REASONS = {
     "malformed_json": "not JSON, or not UTF-8",

@@ -93,7 +93,7 @@ class TransactionPair:
 
     async def close(self) -> None:
         """Stop both producers, within seconds; an open transaction is left for the next owner's fence to abort."""
-        await asyncio.gather(*(_close(producer) for producer in self._producers))
+        await asyncio.gather(*(close_producer(producer) for producer in self._producers))
         self._producers.clear()
 
     async def commit(
@@ -168,7 +168,7 @@ async def _abort(producer: AIOKafkaProducer) -> None:
         await asyncio.wait_for(producer.abort_transaction(), timeout=5)
 
 
-async def _close(producer: AIOKafkaProducer) -> None:
+async def close_producer(producer: AIOKafkaProducer) -> None:
     """Stop a producer; where its broker is away, which would hold up the flush for ever, only hang up."""
     try:
         await asyncio.wait_for(producer.stop(), CLOSE_SECONDS)

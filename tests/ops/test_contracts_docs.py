@@ -138,3 +138,8 @@ def test_every_reason_for_a_dead_letter_is_on_the_page():
     assert reasons == set(REASONS)
     assert reasons <= explained
     assert explained - reasons <= {"kind", "erase", "id", "DRIFTLINE_EVENTS_ACTIONS"}
+
+
+def test_what_to_do_about_each_reason_is_in_the_runbook():
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "dead-letters.md").read_text(), re.MULTILINE)
+    assert rows == list(REASONS)
