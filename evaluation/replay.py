@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.replay_batches import Answer, Batch, Context, batches
+from evaluation.replay_recorded import FromRecord, recorded_policy
 from evaluation.replay_verdict import TOLERANCE as TOLERANCE
 from evaluation.replay_verdict import Bench, Replayed, unmade
 from evaluation.replay_world import ReleaseMissing, Worlds
 from policy.slate import PolicyConfig
 from streams.contracts import Decision
-from streams.job import DeadLetter, Effects, Record
+from streams.job import DeadLetter, Record
 from streams.pipeline import Pipeline, PipelineConfig, estimated
 from streams.world import World
 
@@ -80,153 +81,164 @@ class Replay:
     """
 
     def __init__(self, config: PipelineConfig, worlds: Worlds, change: Change = Change(), largest: int = 64) -> None:
-        self._config = config
+        self.config = config
         self.worlds = worlds
-        self._change = change
+        self.change = change
         self._largest = largest
         self.states: dict[int, dict[bytes, bytes]] = {}
         self.unrecorded: list[tuple[int, int]] = []
         self.dead_differences: list[tuple[int, int, str | None, str | None]] = []
         self.conflicts: list[tuple[int, int]] = []
 
-    def run(self, log: PartitionLog) -> Iterator[Replayed]:
-        """Yield what became of each decision of the partition, from the beginning of its log."""
-        run = _Run(self, log)
+    def run(self, log: PartitionLog, since: int = 0, until: int | None = None) -> Iterator[Replayed]:
+        """Yield what became of the decisions of one partition, from the beginning of its log.
+
+        `since` and `until`: only of events appended from the one to before the other (ms). What lies before is
+        folded with its slates as they were logged; what comes after the last of them is left alone.
+        """
+        run = _Run(self, log, _Span(since, until))
         for batch in batches(run.usable(), run.answers(), self._largest):
             yield from run.step(batch)
 
-    # -- what a run asks for -----------------------------------------------------------------------
 
-    def policy(self, decision: Decision) -> PolicyConfig:
-        """The policy to decide with: what was logged, and what is changed."""
-        return replace(recorded_policy(decision, self.rest), **self._change.policy)
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A time of appending, in ms: from the one to before the other; None: open."""
 
-    def pipeline(self, policy: PolicyConfig, run: _Run) -> Pipeline:
-        """A pipeline of that policy that works with what `run` says."""
-        seen = self._config.filter_seen if self._change.filter_seen is None else self._change.filter_seen
-        config = replace(self._config, policy=policy, filter_seen=seen)
-        return Pipeline(config, lambda: run.world, clock=lambda: 0, popularity=run.popularity)
+    since: int
+    until: int | None
 
-    def world(self, context: Context) -> World:
-        """The world to compute with. Raises `ReleaseMissing`."""
-        return self.worlds.at(self._change.release or context.release, context.catalogue, context.estimator)
-
-    @property
-    def checks(self) -> bool:
-        """Whether slates should come out as they are in the log."""
-        return not self._change
-
-    @property
-    def rest(self) -> PolicyConfig:
-        """What decisions do not name of their policy."""
-        return self._config.policy
-
-    @property
-    def decisions_topic(self) -> str:
-        return self._config.topics.decisions
+    def holds(self, record: Record) -> bool:
+        return self.since <= record.timestamp and (self.until is None or record.timestamp < self.until)
 
 
 class _Run:
     """One partition on its way through the pipeline."""
 
-    def __init__(self, replay: Replay, log: PartitionLog) -> None:
+    def __init__(self, replay: Replay, log: PartitionLog, span: _Span) -> None:
         self._replay = replay
         self._log = log
+        self._span = span
         self._states = replay.states.setdefault(log.partition, {})
         self._policy: PolicyConfig | None = None
         self._pipeline: Pipeline | None = None
-        self._estimator: str | None = None
-        self._answers: dict[int, Decision] = {}
-        self._broken: str | None = None
+        self._recorded: FromRecord | None = None
+        self._context: Context | None = None
+        self._decisions: dict[int, Decision] = {}  # of the batch in hand, by offset of their cause
+        self._made: dict[int, Decision] = {}  # the same, as computed
         self.world: World
 
     def usable(self) -> Iterator[Record]:
-        """The events that a worker folded or refused by itself."""
+        """The events that a worker folded or refused by itself, up to the last that is asked for and was answered."""
+        answered = max([self._end(self._log.decisions), *(covers[-1] for _, covers in self._log.tombstones)])
+        wanted = max((record.offset for record in self._log.events if self._span.holds(record)), default=-1)
         for record in self._log.events:
+            if record.offset > min(max(answered, *self._log.dead, -1), wanted):
+                return
             if self._log.dead.get(record.offset) not in ENGINE_REASONS:
                 yield record
 
+    @staticmethod
+    def _end(decisions: Sequence[Decision]) -> int:
+        return decisions[-1].cause.offset if decisions else -1
+
     def answers(self) -> Iterator[Answer]:
-        for decision in self._log.decisions:
-            context = Context(
-                decision.release, decision.estimator, tuple(decision.catalogue), self._replay.policy(decision)
-            )
-            yield Answer(decision.user.encode(), decision.covers, decision, context)
+        contexts: dict[Context, Context] = {}
+        for at, decision in enumerate(self._log.decisions):
+            context = self._context_of(decision)
+            yield Answer(decision.user.encode(), decision.covers, at, contexts.setdefault(context, context))
         for user, covers in self._log.tombstones:
             yield Answer(user, covers)
 
     def step(self, batch: Batch) -> Iterator[Replayed]:
         """Apply one batch, take its states over, and say what became of its decisions."""
-        self._answers = {a.decision.cause.offset: a.decision for a in batch.answers if a.decision is not None}
-        trouble = self._broken or self._enter(batch)
-        if trouble is not None or not batch.records or self._pipeline is None:
-            why = trouble or "its events are no longer in the log"
-            yield from (unmade(decision, self._recorded(decision), why) for decision in self._answers.values())
-            return
-        effects = self._pipeline.apply(self._log.partition, batch.records, self._states)
-        for key, state in effects.states.items():
+        decisions = [self._log.decisions[answer.at] for answer in batch.answers if answer.at is not None]
+        decisions.sort(key=lambda decision: decision.cause.offset)
+        self._decisions = {decision.cause.offset: decision for decision in decisions}
+        wanted = {record.offset for record in batch.records if self._span.holds(record)}
+        if not batch.records:
+            wanted = set(self._decisions) if self._span == _Span(0, None) else set()
+            trouble: str | None = f"its events are not in the log, which begins at offset {self._log.begins}"
+        else:
+            trouble = self._apply(batch, bool(wanted))
+        for offset, decision in self._decisions.items():
+            if offset in wanted:
+                yield self._judged(decision) if trouble is None else self._unmade(decision, trouble)
+
+    def _apply(self, batch: Batch, compute: bool) -> str | None:
+        """Apply a batch, by the pipeline or by what was logged; return why it could not be computed."""
+        trouble = self._enter(batch) if compute else None
+        if self._pipeline is not None and compute and trouble is None:
+            effects = self._pipeline.apply(self._log.partition, batch.records, self._states)
+            changes, dead = effects.states, effects.dead
+            topic = self._replay.config.topics.decisions
+            made = [_decode(value or b"") for _, value, _ in effects.outputs.get(topic, ())]
+            self._made = {decision.cause.offset: decision for decision in made}
+            unknown = self._made.keys() - self._decisions.keys()
+            self._replay.unrecorded += [(self._log.partition, offset) for offset in sorted(unknown)]
+        else:
+            if self._recorded is None:
+                self._pipeline, self._policy = None, None
+                self._recorded = FromRecord(self._replay.config, self._log.partition, self._states)
+            changes, dead = self._recorded.apply(batch.records, self._states, self._decisions)
+        for key, state in changes.items():
             if state is None:
                 self._states.pop(key, None)
             else:
                 self._states[key] = state
-        self._compare_dead(batch.records, effects.dead)
-        yield from self._judge(effects)
-
-    def popularity(
-        self, world: World, partition: int, offsets: NDArray[np.int64], slots: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """The estimator's; where its snapshot is gone, what the decisions were corrected by, up to a constant a row."""
-        if self._replay.worlds.knows_estimator(self._estimator):
-            return estimated(world, partition, offsets, slots)
-        rows = []
-        for offset, row in zip(offsets.tolist(), slots, strict=True):
-            said = _said_popularity(self._answers.get(offset))
-            there = [world.catalogue.ids([slot])[0] if slot >= 0 else "" for slot in row.tolist()]
-            rows.append([said.get(item, 0.0) for item in there])
-        return np.array(rows).reshape(slots.shape)
+        self._compare_dead(batch.records, dead)
+        return trouble
 
     def _enter(self, batch: Batch) -> str | None:
         """Bring world and pipeline to where the batch was answered; return why that is impossible."""
-        contexts = batch.contexts
-        if not contexts:
-            return None if self._pipeline is not None else self._without_context(batch)
-        context = contexts[0]
-        if len(contexts) > 1:
-            self._replay.conflicts.append((self._log.partition, min(self._answers)))
-        self._estimator = context.estimator
+        context = next(iter(batch.contexts), self._context)
+        if context is None:  # dead letters and erasures before the first slate
+            if not self._log.decisions:
+                return "no decision says with which release"
+            context = self._context_of(self._log.decisions[0])
+        if len(batch.contexts) > 1:
+            self._replay.conflicts.append((self._log.partition, min(self._decisions)))
+        release = self._replay.change.release or context.release
         try:
-            self.world = self._replay.world(context)
+            self.world = self._replay.worlds.at(release, context.catalogue, context.estimator)
         except ReleaseMissing as error:
-            # Folding on without its slates would make states that nobody ever had.
-            self._broken = f"{error}; from here on only choices are checked in this partition"
-            return self._broken
+            return str(error)
+        self._context = context
         if self._pipeline is None or context.policy != self._policy:
-            self._policy, self._pipeline = context.policy, self._replay.pipeline(context.policy, self)
+            self._policy, self._pipeline, self._recorded = context.policy, self._made_of(context.policy), None
             self._pipeline.assigned(self._log.partition, self._states)
         return None
 
-    def _without_context(self, batch: Batch) -> str | None:
-        """Before the first slate there is nothing to compute with, and nothing but dead letters and erasures."""
-        decision = next(iter(self._log.decisions), None)
-        if decision is None:
-            return "no decision says with which release"
-        context = Context(
-            decision.release, decision.estimator, tuple(decision.catalogue), self._replay.policy(decision)
-        )
-        return self._enter(replace(batch, answers=[*batch.answers, Answer(b"", [], None, context)]))
+    def _made_of(self, policy: PolicyConfig) -> Pipeline:
+        config, seen = self._replay.config, self._replay.change.filter_seen
+        config = replace(config, policy=policy, filter_seen=config.filter_seen if seen is None else seen)
+        return Pipeline(config, lambda: self.world, clock=lambda: 0, popularity=self._popularity)
 
-    def _judge(self, effects: Effects) -> Iterator[Replayed]:
-        outputs = effects.outputs.get(self._replay.decisions_topic, ())
-        made = {decision.cause.offset: decision for decision in (_decode(value or b"") for _, value, _ in outputs)}
-        partition = self._log.partition
-        self._replay.unrecorded += [(partition, offset) for offset in made if offset not in self._answers]
+    def _popularity(
+        self, world: World, partition: int, offsets: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """The estimator's; where its snapshot is gone, what the decisions were corrected by, up to a constant a row."""
+        if self._replay.worlds.knows_estimator(self._context.estimator if self._context else None):
+            return estimated(world, partition, offsets, slots)
+        result = np.zeros(slots.shape)
+        for row, offset in enumerate(offsets.tolist()):
+            said = _said_popularity(self._decisions.get(offset))
+            there = slots[row] >= 0
+            result[row, there] = [said.get(item, 0.0) for item in world.catalogue.ids(slots[row, there])]
+        return result
+
+    def _context_of(self, decision: Decision) -> Context:
+        policy = replace(recorded_policy(decision, self._replay.config.policy), **self._replay.change.policy)
+        return Context(decision.release, decision.estimator, tuple(decision.catalogue), policy)
+
+    def _judged(self, decision: Decision) -> Replayed:
         slates = self._pipeline.last if self._pipeline is not None else None
-        bench = Bench(self.world, slates, made, self._replay.worlds, self._log.begins)
-        for offset, decision in self._answers.items():
-            yield bench.judge(decision, made.get(offset), self._recorded(decision), self._replay.checks)
+        bench = Bench(self.world, slates, self._replay.worlds, self._log.begins)
+        policy = recorded_policy(decision, self._replay.config.policy)
+        return bench.judge(decision, self._made.get(decision.cause.offset), policy, not self._replay.change)
 
-    def _recorded(self, decision: Decision) -> PolicyConfig:
-        return recorded_policy(decision, self._replay.rest)
+    def _unmade(self, decision: Decision, why: str) -> Replayed:
+        return unmade(decision, recorded_policy(decision, self._replay.config.policy), why)
 
     def _compare_dead(self, records: Sequence[Record], dead: Sequence[DeadLetter]) -> None:
         found = {letter.record.offset: letter.reason for letter in dead}
@@ -234,22 +246,6 @@ class _Run:
             logged, now = self._log.dead.get(offset), found.get(offset)
             if logged != now:
                 self._replay.dead_differences.append((self._log.partition, offset, logged, now))
-
-
-def recorded_policy(decision: Decision, rest: PolicyConfig) -> PolicyConfig:
-    """The policy that made a decision; what it does not name is taken from `rest`."""
-    available = len(decision.candidates) - decision.candidates.count(None)
-    shown = len(decision.chosen)
-    return replace(
-        rest,
-        k=shown if shown < available else max(shown, min(rest.k, len(decision.candidates) - decision.injected)),
-        candidates=len(decision.candidates) - decision.injected,
-        injected=decision.injected,
-        temperature=decision.temperature,
-        epsilon=decision.epsilon,
-        beta=decision.beta,
-        seed=decision.seed,
-    )
 
 
 def _said_popularity(decision: Decision | None) -> dict[str, float]:

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from policy.slate import PolicyConfig
-from streams.contracts import Decision
 from streams.job import Record
 
 
@@ -28,11 +27,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One slate, or one tombstone (`decision` and `context` are None): the offsets of one user it covers, ascending."""
+    """One slate, or one tombstone (`at` and `context` are None): the offsets of one user it covers, ascending.
+
+    `at` is the decision's place in its log: decisions themselves are too large to keep them all at hand.
+    """
 
     user: bytes
     covers: Sequence[int]
-    decision: Decision | None = None
+    at: int | None = None
     context: Context | None = None
 
 

@@ -7,7 +7,6 @@ is checked also where an approximate index found others. Knows the contracts; kn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -83,11 +82,10 @@ def unmade(recorded: Decision, policy: PolicyConfig, why: str) -> Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A batch that was computed again: its world, its arrays and decisions, and what is known of the log."""
+    """A batch that was computed again: its world, its arrays, and what is known of the log."""
 
     world: World
     slates: Slates | None
-    made: Mapping[int, Decision]
     worlds: Worlds
     begins: int
 

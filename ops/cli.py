@@ -24,6 +24,7 @@ from ops.commands import (
     kafka,
     learn,
     read,
+    replay,
     settings,
     topics,
     train,
@@ -54,6 +55,7 @@ app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")
+app.command("replay")(replay.replay)
 app.command("chaos")(chaos.chaos)
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
 app.command("settings")(settings.settings)

@@ -207,7 +207,7 @@ class Broadcast:
                         messages.append(_model_decoder.decode(record.value or b""))
                     else:
                         self._position[source.partition] = record.offset + 1
-                        changes.append(_item_change(record))
+                        changes.append(item_change(record))
                 except (msgspec.MsgspecError, BadMessage, UnicodeDecodeError) as error:
                     log.warning("record left out", topic=source.topic, offset=record.offset, error=str(error))
         if changes:
@@ -219,7 +219,7 @@ class Broadcast:
                 self._shelf.tell_estimator(message)
 
 
-def _item_change(record: Any) -> ItemChange:
+def item_change(record: Any) -> ItemChange:
     if record.value is not None:
         vector = decode_item_vector(record.key, record.value)
         return vector.item, vector

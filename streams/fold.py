@@ -17,10 +17,12 @@ from streams.job import DeadLetter, Record
 from streams.state import (
     PARTITION_KEY,
     OpenSlate,
+    PartitionState,
     StateLimits,
     UserState,
     decode_partition,
     decode_user,
+    encode_state,
     first_opened,
     id_hash,
 )
@@ -63,6 +65,19 @@ class Folded:
     outcomes: list[Outcome] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     watermark: int = 0
+
+    def changes(self, before: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:
+        """The states that are not as they were, encoded, by key; None for a user who was erased and did not return."""
+        found: dict[bytes, bytes | None] = {}
+        for key, touched in self.users.items():
+            if touched.erased and not touched.covers:
+                found[key] = None
+            elif touched.changed:
+                found[key] = encode_state(touched.state)
+        partition = encode_state(PartitionState(watermark=self.watermark))
+        if partition != before.get(PARTITION_KEY):
+            found[PARTITION_KEY] = partition
+        return found
 
 
 class Folder:

@@ -24,7 +24,7 @@ from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
 from streams.messages import Messages, Slates
 from streams.names import Topics
-from streams.state import PARTITION_KEY, PartitionState, StateLimits, encode_state
+from streams.state import StateLimits
 from streams.user_cache import UserCache, excluded_pairs
 from streams.validation import EventRules
 from streams.world import World
@@ -206,14 +206,8 @@ class Pipeline:
                 effects.outputs.setdefault(topics.recommendations, []).insert(0, (key, None, headers))
                 if self._users is not None:
                     self._users.forget(partition, key)
-            if touched.erased and not touched.covers:
-                effects.states[key] = None
-            elif touched.changed:
-                effects.states[key] = encode_state(touched.state)
         effects.outputs[topics.outcomes] = [(outcome.user.encode(), encode(outcome), ()) for outcome in folded.outcomes]
-        partition_state = encode_state(PartitionState(watermark=folded.watermark))
-        if partition_state != states.get(PARTITION_KEY):
-            effects.states[PARTITION_KEY] = partition_state
+        effects.states = folded.changes(states)
 
 
 def _offset(touched: Touched) -> int:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 
-from evaluation.replay import PartitionLog, Replay
+from evaluation.replay import Change, PartitionLog, Replay
+from evaluation.replay_compare import Comparison, Differences, shown
 from evaluation.replay_verdict import TOLERANCE, Replayed
+from evaluation.replay_world import Worlds
 from streams.contracts import Erase, Impression, Interaction, Request
 from streams.estimators import Estimators
 from streams.job import Record
@@ -102,9 +106,16 @@ def without_model_numbers(state: bytes) -> UserState:
     return found
 
 
+@pytest.fixture(scope="module")
+def stretch() -> tuple[Topics, Log]:
+    return served()
+
+
 @pytest.mark.parametrize("largest", [1, 64])
-def test_a_stretch_with_a_crash_a_hand_over_and_a_release_comes_out_the_same(largest: int) -> None:
-    topics, log = served()
+def test_a_stretch_with_a_crash_a_hand_over_and_a_release_comes_out_the_same(
+    stretch: tuple[Topics, Log], largest: int
+) -> None:
+    topics, log = stretch
     made, found = replay(topics, log.partition_log(), largest=largest)
     assert len(found) == len(log.decisions) > 100
     assert all(one.choice for one in found)
@@ -119,3 +130,174 @@ def test_a_stretch_with_a_crash_a_hand_over_and_a_release_comes_out_the_same(lar
     assert made.states[0][PARTITION_KEY] == log.states[PARTITION_KEY]
     for key in log.states.keys() - {PARTITION_KEY}:
         assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
+
+
+def altered(log: Log, at: int, **fields: object) -> PartitionLog:
+    """The log with one decision changed."""
+    decisions = list(log.decisions)
+    decisions[at] = msgspec.structs.replace(decisions[at], **fields)
+    return log.partition_log(decisions=decisions)
+
+
+def test_a_part_of_the_time_is_folded_up_to_as_it_was_logged(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    log_by_time = [replace(event, timestamp=START + 10**6 + event.offset) for event in log.events]  # type: ignore[type-var]
+    middle = START + 10**6 + log.events[100].offset
+    made = Replay(CONFIG, topics.worlds())
+    whole = log.partition_log(events=log_by_time)
+    found = list(made.run(whole, since=middle))
+    assert {one.verdict for one in found} <= {"same", "near tie"}
+    expected = [one.slate for one in log.decisions if one.cause.offset >= log.events[100].offset]
+    assert [one.recorded.slate for one in found] == expected
+    for key in log.states.keys() - {PARTITION_KEY}:
+        assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
+    before = list(Replay(CONFIG, topics.worlds()).run(whole, until=middle))
+    assert len(before) + len(found) == len(log.decisions)
+
+
+def test_a_choice_that_does_not_follow_from_its_record_is_found(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    chosen = log.decisions[50].chosen
+    _, found = replay(topics, altered(log, 50, chosen=[chosen[1], chosen[0], *chosen[2:]]))
+    assert [one.recorded.slate for one in found if not one.choice] == [log.decisions[50].slate]
+    assert [one.recorded.slate for one in found if one.verdict == "different"] == [log.decisions[50].slate]
+
+
+def test_scores_that_are_not_the_models_are_found(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    base, correction = (
+        np.frombuffer(getattr(log.decisions[50], f"{name}_f32"), "<f4") for name in ("base", "correction")
+    )
+    moved = base + np.float32(5e-5) * (np.arange(len(base)) == 3)
+    logits = (moved + correction).astype("<f4")
+    _, found = replay(topics, altered(log, 50, base_f32=moved.astype("<f4").tobytes(), logits_f32=logits.tobytes()))
+    (one,) = [one for one in found if one.verdict != "same"]
+    assert one.recorded.slate == log.decisions[50].slate
+    assert one.verdict == "different" and one.note is not None and "numbers differ" in one.note
+    assert one.base_error == pytest.approx(5e-5, rel=0.1)
+
+
+def test_a_slate_the_log_has_lost_and_one_it_made_up_are_found(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    lost = log.decisions[30]
+    made, _ = replay(topics, log.partition_log(decisions=[one for one in log.decisions if one is not lost]))
+    assert (0, lost.cause.offset) in made.unrecorded
+    bad = next(iter(log.dead))
+    invented = msgspec.structs.replace(
+        log.decisions[0], slate=f"0-{bad}", covers=[bad], cause=replaced_cause(log, bad), user="u0"
+    )
+    where = next(at for at, one in enumerate(log.decisions) if one.cause.offset > bad)
+    decisions = [*log.decisions[:where], invented, *log.decisions[where:]]
+    _, found = replay(topics, log.partition_log(decisions=decisions))
+    assert [one.note for one in found if one.made is None] == ["no slate came out of these events"]
+
+
+def replaced_cause(log: Log, offset: int) -> object:
+    return msgspec.structs.replace(log.decisions[0].cause, offset=offset)
+
+
+def test_a_dead_letter_that_is_none_is_found(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    bad = next(iter(log.dead))
+    made, _ = replay(topics, log.partition_log(dead={**log.dead, bad: "schema"}))
+    assert made.dead_differences == [(0, bad, "schema", "malformed_json")]
+
+
+def test_an_estimator_that_is_gone_is_said_and_its_corrections_taken_from_the_record(
+    stretch: tuple[Topics, Log],
+) -> None:
+    topics, log = stretch
+    worlds = topics.worlds()
+    worlds._snapshots = {}
+    made = Replay(CONFIG, worlds)
+    found = list(made.run(log.partition_log()))
+    assert {one.verdict for one in found} == {"same"}
+    without = [one for one in found if one.correction_error is None]
+    assert {one.recorded.estimator for one in without} == set(topics.snapshots)
+    assert all(one.note is not None and "is gone from models" in one.note for one in without)
+    for key in log.states.keys() - {PARTITION_KEY}:
+        assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
+
+
+def test_a_release_that_is_gone_is_said_and_its_slates_are_folded_as_logged(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    worlds = topics.worlds()
+    first = log.decisions[0].release
+    load = worlds._load
+
+    def only_the_second(release: str) -> object:
+        if release == first:
+            raise OSError("no such folder")
+        return load(release)
+
+    worlds._load = only_the_second  # type: ignore[assignment]
+    made = Replay(CONFIG, worlds)
+    found = list(made.run(log.partition_log()))
+    assert all(one.choice for one in found)
+    assert {one.verdict for one in found if one.recorded.release == first} == {"unchecked"}
+    assert {one.note for one in found if one.recorded.release == first} == {
+        f"release {first} cannot be loaded: no such folder"
+    }
+    assert {one.verdict for one in found if one.recorded.release != first} == {"same"}
+    for key in log.states.keys() - {PARTITION_KEY}:
+        assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
+
+
+def test_vectors_that_were_compacted_away_are_said(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    worlds = Worlds(
+        [change for change in topics.changes if change.item != "i5" or change.offset >= 40],
+        topics.snapshots,
+        topics.worlds()._load,
+    )
+    found = list(Replay(CONFIG, worlds).run(log.partition_log()))
+    gone = [one for one in found if one.note is not None and "'i5'" in one.note]
+    assert gone and {one.verdict for one in gone} == {"unchecked"}
+    assert all("is gone: a later one has replaced it" in (one.note or "") for one in gone)
+
+
+def test_events_past_retention_leave_open_what_differs(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    begins = log.events[60].offset
+    cut = log.partition_log(events=[one for one in log.events if one.offset >= begins], begins=begins)
+    _, found = replay(topics, cut)
+    assert all(one.choice for one in found)
+    counts = Counter(one.verdict for one in found)
+    assert counts["same"] > 0 and counts["unchecked"] > 0 and not counts["different"]
+    assert any("not in the log" in (one.note or "") for one in found)
+    assert any("what the user did before" in (one.note or "") for one in found)
+
+
+def test_the_same_policy_gives_the_same_slates_and_another_one_others(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+
+    def differences(**policy: object) -> Differences:
+        made = Replay(CONFIG, topics.worlds(), Change(policy=policy))
+        comparison = Comparison()
+        for one in made.run(log.partition_log()):
+            comparison.take(one)
+        return comparison.result
+
+    same = differences(temperature=0.35)
+    assert (same.changed, same.overlap, same.moved, same.examples) == (0, 1.0, 0.0, [])
+    little, much = differences(temperature=0.36), differences(temperature=5.0)
+    assert 0 < little.changed < much.changed <= much.slates == len(log.decisions)
+    assert 1 > (little.overlap or 0) > (much.overlap or 1)
+    assert (much.moved or 0) > (little.moved or 1)
+    assert [user for user, _, _ in much.users] and len(much.items) == 10
+    assert abs(sum(share.expected - share.would_expect for share in much.items)) < 1
+    longer = differences(k=8)
+    assert all(len(made.chosen) == 8 for _, made in longer.examples)
+    # Common random numbers: the longer slate begins with the shorter one.
+    assert all(shown(made)[:5] == shown(sent) for sent, made in longer.examples if not sent.uniform)
+
+
+def test_another_release_answers_the_same_events(stretch: tuple[Topics, Log]) -> None:
+    topics, log = stretch
+    second = topics.models[1].release_id
+    made = Replay(CONFIG, topics.worlds(), Change(release=second))
+    found = list(made.run(log.partition_log()))
+    assert {one.made.release for one in found if one.made} == {second}
+    already = [one for one in found if one.recorded.release == second]
+    assert already and all(one.made is not None and shown(one.made) == shown(one.recorded) for one in already)
+    assert any(one.made is not None and shown(one.made) != shown(one.recorded) for one in found)

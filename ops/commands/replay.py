@@ -1,0 +1,220 @@
+"""`driftline replay`: compute slates again from the log, as they were served, or as another policy would have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.errors import CliError
+
+if TYPE_CHECKING:
+    from evaluation.replay_compare import Differences
+    from ops.replaying import Account
+    from streams.contracts import Decision
+
+_EXAMPLES = 5
+
+
+def replay(
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Slates of events appended from then on; ISO-8601, or epoch in ms."
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Slates of events appended before then.")
+    ] = None,
+    release: Annotated[str | None, typer.Option(help="Compute with this release instead: what would it send?")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="TOML or JSON of settings policy_…: what would they send?", exists=True, dir_okay=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Compute slates again from the log; the exit status is 1 when one comes out otherwise.
+
+    With --release or --policy it says how far the slates would have been others. A time without a zone is UTC.
+    """
+    account, differences = _run(_millis("--from", since), _millis("--to", until), release, policy)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(account.plain() | {"comparison": differences and _plain(differences)}, indent=2))
+    else:
+        _print_account(account, differences is not None)
+        if differences is not None:
+            _print_differences(differences)
+    if differences is None and not account.same:
+        raise typer.Exit(1)
+
+
+def _run(
+    since: int | None, until: int | None, release: str | None, policy: Path | None
+) -> tuple[Account, Differences | None]:
+    from rich.console import Console
+
+    from ops.connection import connect
+    from ops.kafka import reachable
+    from ops.replaying import Wanted, change_of, run
+    from ops.settings import load
+
+    change = change_of(release, _read_policy(policy) if policy is not None else {})
+    settings = load()
+    cluster = connect(settings)
+    with reachable(cluster), Console(stderr=True).status("reading") as line:
+        account, comparison = run(
+            settings,
+            cluster,
+            Wanted(since or 0, until, change),
+            lambda what, count: line.update(f"{what}: {count:,}"),
+        )
+    return account, comparison.result if change else None
+
+
+def _millis(option: str, value: str | None) -> int | None:
+    """Milliseconds since the epoch of a time as the command line takes it."""
+    import datetime as dt
+
+    if value is None:
+        return None
+    if value.isdigit():
+        return int(value)
+    try:
+        at = dt.datetime.fromisoformat(value)
+    except ValueError as error:
+        raise CliError(
+            f"{option} {value!r} is no time", "Give ISO-8601, like 2026-11-24T08:00:00Z, or milliseconds of the epoch."
+        ) from error
+    return round((at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp() * 1000)
+
+
+def _read_policy(path: Path) -> dict[str, Any]:
+    import json
+    import tomllib
+
+    read = json.loads if path.suffix == ".json" else tomllib.loads
+    try:
+        found = read(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CliError(
+            f"the policy file {path} cannot be read: {error}", "Expected TOML, or JSON in a .json."
+        ) from error
+    if not isinstance(found, dict):
+        raise CliError(f"the policy file {path} holds a {type(found).__name__}", "Expected names and values.")
+    return found
+
+
+def _plain(differences: Differences) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from evaluation.replay_compare import shown
+
+    examples = [
+        {"slate": sent.slate, "user": sent.user, "sent": shown(sent), "computed": shown(made)}
+        for sent, made in differences.examples
+    ]
+    return {
+        "slates": differences.slates,
+        "changed": differences.changed,
+        "changed_items": differences.changed_items,
+        "overlap": differences.overlap,
+        "moved": differences.moved,
+        "users": [{"user": user, "changed": changed, "slates": all_} for user, changed, all_ in differences.users],
+        "items": [asdict(share) for share in differences.items],
+        "examples": examples,
+    }
+
+
+def _print_account(account: Account, compared: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None)
+    choices = account.slates - len(account.choices_differ)
+    rows: list[tuple[str, object, str]] = [
+        ("slates", account.slates, "decisions in the range"),
+        ("choices", choices, "come out of their own record byte for byte" + _listed(account.choices_differ)),
+    ]
+    if not compared:
+        verdicts = account.verdicts
+        rows += [
+            ("same", verdicts["same"], f"computed again from the events; scores within {_error(account.base_error)},"),
+            ("", "", f"corrections within {_error(account.correction_error)}"),
+            ("near ties", verdicts["near tie"], "two scores so close that rounding decides"),
+            ("retrieval", verdicts["retrieval"], "the approximate index found other candidates; the model agrees"),
+            ("different", verdicts["different"], "come out otherwise"),
+            ("unchecked", verdicts["unchecked"], "something needed is gone, see below"),
+        ]
+    rows += [
+        ("unrecorded", len(account.unrecorded), "events answered here that have no decision in the log"),
+        ("dead letters", len(account.dead_differences), "that are none here, or the other way round"),
+        ("conflicts", len(account.conflicts), "batches whose slates name different worlds"),
+    ]
+    for name, value, meaning in rows:
+        table.add_row(name, str(value), f"[dim]{meaning}[/]")
+    console.print(table)
+    for partition, first in account.gaps:
+        console.print(
+            f"partition {partition}: the log begins at offset {first}; users may have a history that it does not tell",
+            style="yellow",
+        )
+    for note, count in account.notes.most_common(_EXAMPLES):
+        console.print(f"{count} × {note}", markup=False, style="dim")
+    for example in account.examples[:_EXAMPLES]:
+        console.print(f"{example['slate']} of {example['user']}, {example['verdict']}: {example['note']}", markup=False)
+        console.print(
+            f"  sent      {' '.join(example['sent'])}\n  computed  {' '.join(example['computed'] or ())}", markup=False
+        )
+
+
+def _print_differences(found: Differences) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not found.slates:
+        console.print("nothing to compare")
+        return
+    console.print(
+        f"{found.changed} of {found.slates} slates would be others, {found.changed_items} of them in their items; "
+        f"mean overlap {found.overlap:.1%}, items in both moved {found.moved or 0:.2f} positions"
+    )
+    users = Table("user", "slates changed", "of", box=None, header_style="bold", title="Users most concerned")
+    for user, changed, slates in found.users:
+        users.add_row(escape(user), str(changed), str(slates))
+    items = Table("item", "sent", "would be", "expected first", "would be", box=None, header_style="bold")
+    items.title = "Items whose expected share changes most"
+    for share in found.items:
+        items.add_row(
+            escape(share.item),
+            str(share.shown),
+            str(share.would_be),
+            f"{share.expected:.2%}",
+            f"{share.would_expect:.2%}",
+        )
+    examples = Table("slate", "user", "sent", "would be", box=None, header_style="bold", title="Examples")
+    for sent, made in found.examples[:_EXAMPLES]:
+        examples.add_row(sent.slate, escape(sent.user), _items(sent), _items(made))
+    for table in (users, items, examples):
+        console.print(table)
+
+
+def _items(decision: Decision) -> str:
+    from rich.markup import escape
+
+    from evaluation.replay_compare import shown
+
+    return escape(" ".join(shown(decision)))
+
+
+def _listed(slates: list[str]) -> str:
+    return f"; not {' '.join(slates[:_EXAMPLES])}" if slates else ""
+
+
+def _error(error: float | None) -> str:
+    return "unknown" if error is None else f"{error:.1e}"
