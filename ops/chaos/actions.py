@@ -6,10 +6,11 @@ Knows every part of a chaos run; decides nothing, since the plan has decided.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ class Actions:
     note: Callable[[str], None]
     done: Counter[Kind] = field(default_factory=Counter)
     kills: list[Kill] = field(default_factory=list)
-    downs: list[tuple[float, float]] = field(default_factory=list)  # of the broker, seconds since the epoch
+    disturbances: list[tuple[float, float]] = field(default_factory=list)  # begin and end of every fault that hurts
+    _logs_kept: int = 0
     _broker: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, faults: Sequence[Fault]) -> None:
@@ -83,6 +85,15 @@ class Actions:
         await actions[fault.kind](fault)
         self.done[fault.kind] += 1
 
+    @contextlib.contextmanager
+    def _hurting(self) -> Iterator[None]:
+        """Note from when to when something is hurt."""
+        begun = time.time()
+        try:
+            yield
+        finally:
+            self.disturbances.append((begun, time.time()))
+
     async def _victim(self, fault: Fault) -> Process:
         """A worker to hurt; waits for one that serves, for a while."""
         until = time.monotonic() + _VICTIM_WITHIN_S
@@ -96,28 +107,34 @@ class Actions:
         victim = await self._victim(fault)
         self.note(f"SIGKILL {victim.name}")
         self.kills.append(Kill(time.time(), victim.name))
-        await self.fleet.kill(victim)
+        with self._hurting():
+            await self.fleet.kill(victim)
 
     async def _zombie(self, fault: Fault) -> None:
         victim = await self._victim(fault)
         self.note(f"SIGSTOP {victim.name} for {fault.seconds:.1f} s")
-        await self.fleet.freeze(victim, fault.seconds)
+        with self._hurting():
+            await self.fleet.freeze(victim, fault.seconds)
         self.note(f"SIGCONT {victim.name}")
 
     async def _terminate(self, fault: Fault) -> None:
         victim = await self._victim(fault)
         self.note(f"SIGTERM {victim.name}")
-        await self.fleet.terminate(victim, replace=True)
+        with self._hurting():
+            await self.fleet.terminate(victim, replace=True)
 
     async def _add(self, fault: Fault) -> None:
         while not self.fleet.free:  # noqa: ASYNC110 (one that is to be removed is still at it: another process)
             await asyncio.sleep(0.1)
-        self.note(f"one more: {self.fleet.start_worker().name}")
+        with self._hurting():
+            added = self.fleet.start_worker()
+        self.note(f"one more: {added.name}")
 
     async def _remove(self, fault: Fault) -> None:
         victim = await self._victim(fault)
         self.note(f"one fewer: {victim.name}")
-        await self.fleet.terminate(victim, replace=False)
+        with self._hurting():
+            await self.fleet.terminate(victim, replace=False)
 
     async def _learner(self, fault: Fault) -> None:
         learner = self.fleet.learner
@@ -128,18 +145,18 @@ class Actions:
     async def _restart_broker(self, fault: Fault) -> None:
         async with self._broker:
             self.note(f"SIGKILL the broker, start it again in {fault.seconds:.1f} s")
-            down = time.time()
-            await asyncio.to_thread(self.kafka.kill)
-            self._keep_log()
-            await asyncio.sleep(fault.seconds)
-            await asyncio.to_thread(self.kafka.start)
-            self.downs.append((down, time.time()))
-            self.note(f"the broker answers again after {time.time() - down:.1f} s")
+            with self._hurting():
+                await asyncio.to_thread(self.kafka.kill)
+                self._keep_log()
+                await asyncio.sleep(fault.seconds)
+                await asyncio.to_thread(self.kafka.start)
+            down, up = self.disturbances[-1]
+            self.note(f"the broker answers again after {up - down:.1f} s")
 
     def _keep_log(self) -> None:
         """The broker keeps its last log only; recovery is told from all of them."""
-        number = len(self.downs) + 1
-        shutil.copy(self.kafka.folder / "logs" / "broker.log", self.fleet.folder / f"broker-{number}.log")
+        self._logs_kept += 1
+        shutil.copy(self.kafka.folder / "logs" / "broker.log", self.fleet.folder / f"broker-{self._logs_kept}.log")
 
     async def _disturb(self, fault: Fault) -> None:
         victim = await self._victim(fault)
@@ -152,7 +169,8 @@ class Actions:
         else:
             proxy.throttle(BYTES_PER_S)
         try:
-            await asyncio.sleep(fault.seconds)
+            with self._hurting():
+                await asyncio.sleep(fault.seconds)
         finally:
             proxy.heal()
 

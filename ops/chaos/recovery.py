@@ -84,7 +84,7 @@ def figures(
     logs: Sequence[Path],
     appended: Mapping[int, Sequence[int]],
     group: Sequence[tuple[float, str]],
-    downs: Sequence[tuple[float, float]],
+    disturbances: Sequence[tuple[float, float]],
 ) -> dict[str, Any]:
     """The report's figures on recovery; of each kill the partition that was silent longest counts.
 
@@ -93,7 +93,9 @@ def figures(
         logs: of all workers.
         appended: see `silences`.
         group: see `group_events`.
-        downs: from when to when the broker was away.
+        disturbances: from when to when each fault lasted, the kills among them.
+
+    `…_alone` and the shares are of the kills that nothing else fell into before the partition answered again.
     """
     history = [one for log in logs for one in taken_over(log)]
     each: list[Silence] = []
@@ -102,14 +104,21 @@ def figures(
         found = silences(at, owned(history, worker, at), appended)
         every += found
         each += [max(found, key=lambda one: one.seconds)] if found else []
-    with_broker = [one.seconds for one in each if not any(down < one.first and one.last < up for down, up in downs)]
+    alone = [one for one in each if _alone(one, disturbances)]
     return {
         "recovery_seconds": percentiles([one.seconds for one in each]),
-        "recovery_seconds_broker_up": percentiles(with_broker),
-        "recovery_shares": shares(every, group, history),
+        "recovery_seconds_alone": percentiles([one.seconds for one in alone]),
+        "recovery_shares": shares([one for one in every if _alone(one, disturbances)], group, history),
         "recoveries": len(each),
         "recoveries_s": [round(one.seconds, 3) for one in each],
+        "recoveries_alone_s": [round(one.seconds, 3) for one in alone],
     }
+
+
+def _alone(silence: Silence, disturbances: Sequence[tuple[float, float]]) -> bool:
+    """Whether no other fault than its kill fell into a silence."""
+    others = [(begin, end) for begin, end in disturbances if not begin - 0.1 <= silence.killed <= begin + 0.1]
+    return not any(begin < silence.first and silence.last < end for begin, end in others)
 
 
 def group_events(broker_logs: Sequence[Path], group: str) -> list[tuple[float, str]]:

@@ -68,7 +68,7 @@ def well(report: Report) -> bool:
 def lines(report: Report) -> list[str]:
     """A readable summary; the first findings of each kind, where there are any."""
     done = ", ".join(f"{report[name]} {name.replace('_', ' ')}" for name in FAULTS)
-    recovery = report["recovery_seconds"]
+    recovery, alone = report["recovery_seconds"], report["recovery_seconds_alone"]
     said = [
         f"done:      {done}",
         f"account:   {report['events']:,} events, {report['slates']:,} slates, {report['coalesced']:,} coalesced, "
@@ -76,7 +76,8 @@ def lines(report: Report) -> list[str]:
         f"{report['outcomes']:,} outcomes, {report['states']:,} states, {report['near_ties']} near ties",
         "wrong:     " + ", ".join(f"{report[name]} {name.replace('_', ' ')}" for name in MUST_BE_ZERO),
         f"recovery:  p50 {_seconds(recovery['p50'])}, p90 {_seconds(recovery['p90'])}, max {_seconds(recovery['max'])} "
-        f"over {report['recoveries']} kills; " + _shares(report["recovery_shares"]),
+        f"over {report['recoveries']} kills; of those that nothing else fell into p50 {_seconds(alone['p50'])}, "
+        f"max {_seconds(alone['max'])}, " + _shares(report["recovery_shares"]),
     ]
     if report["deaths"]:
         said.append(f"deaths:    {len(report['deaths'])} processes ended by themselves and were replaced")
@@ -94,7 +95,7 @@ def _seconds(value: float | None) -> str:
 def _shares(shares: Mapping[str, float]) -> str:
     if not shares:
         return "its parts are unknown"
-    return "of it (median) " + ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in shares.items())
+    return "of which (median) " + ", ".join(f"{name.replace('_', ' ')} {value:.2f} s" for name, value in shares.items())
 
 
 def write(path: Path, report: Report) -> None:
@@ -131,6 +132,7 @@ _COLUMNS = {
     "wrong_states": "wrong states",
     "near_ties": "near ties",
     "recovery": "recovery p50 / max, s",
+    "alone": "of a kill alone, s",
 }
 
 
@@ -147,13 +149,15 @@ def table(reports: Sequence[Report]) -> str:
 
 def _row(report: Report) -> dict[str, str]:
     shown = {name: _number(report.get(name)) for name in _COLUMNS}
-    recovery = report.get("recovery_seconds") or {}
     shown["job"] = str(report["job"])
     shown["seed"] = str(report["seed"])
-    shown["recovery"] = " / ".join(
-        "–" if recovery.get(one) is None else f"{recovery[one]:.1f}" for one in ("p50", "max")
-    )
+    shown["recovery"] = _p50_max(report.get("recovery_seconds") or {})
+    shown["alone"] = _p50_max(report.get("recovery_seconds_alone") or {})
     return shown
+
+
+def _p50_max(recovery: Mapping[str, float | None]) -> str:
+    return " / ".join("–" if (value := recovery.get(one)) is None else f"{value:.1f}" for one in ("p50", "max"))
 
 
 def _number(value: Any) -> str:
@@ -167,6 +171,7 @@ def _total(reports: Sequence[Report]) -> dict[str, Any]:
     for name in _SUMMED:
         values = [report.get(name) for report in reports]
         total[name] = None if None in values else sum(value for value in values if value is not None)
-    recovered = [one for report in reports for one in report["recoveries_s"]]
-    total["recovery_seconds"] = {"p50": median(recovered), "max": max(recovered)} if recovered else {}
+    for figure, values_of in (("recovery_seconds", "recoveries_s"), ("recovery_seconds_alone", "recoveries_alone_s")):
+        recovered = [one for report in reports for one in report.get(values_of, ())]
+        total[figure] = {"p50": median(recovered), "max": max(recovered)} if recovered else {}
     return total

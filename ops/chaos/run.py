@@ -227,7 +227,9 @@ class Chaos:
         workers = [one.child.log for one in actions.fleet.history if one.command == "worker"]
         logs = [*self.folder.glob("broker-*.log"), self.folder / "kafka" / "logs" / "broker.log"]
         killed = [(kill.at, kill.worker) for kill in actions.kills]
-        return recovery.figures(killed, workers, appended, recovery.group_events(logs, self.group), actions.downs)
+        return recovery.figures(
+            killed, workers, appended, recovery.group_events(logs, self.group), actions.disturbances
+        )
 
     # While it lasts
 

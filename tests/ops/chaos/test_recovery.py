@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from ops.chaos.recovery import Silence, TakenOver, group_events, owned, percentiles, shares, silences, taken_over
+from ops.chaos.recovery import (
+    Silence,
+    TakenOver,
+    figures,
+    group_events,
+    owned,
+    percentiles,
+    shares,
+    silences,
+    taken_over,
+)
 
 T = 1_795_000_000.0
 
@@ -68,6 +78,23 @@ def test_the_parts_of_a_silence_add_up(tmp_path: Path) -> None:
     assert found == {"detect": 3.0, "rebalance": 1.0, "take_over": 0.5, "first_slate": 0.5}
     assert sum(found.values()) == pytest.approx(silence.first - silence.killed)
     assert shares([Silence(1, T + 10, T + 9, T + 11)], group, history) == {}
+
+
+def test_of_each_kill_the_longest_silence_counts_and_those_alone_are_told_apart(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    told = [{"event": "partition taken over", "partition": number, "seconds": 0.1} for number in (0, 1)]
+    stamp = datetime.fromtimestamp(T - 50, UTC).isoformat()
+    log.write_text("\n".join(json.dumps(one | {"timestamp": stamp}) for one in told))
+    appended = {
+        at: [round(1000 * (T + second)) for second in seconds]
+        for at, seconds in enumerate([(-0.5, 2.0, 9.5, 14.0), (-0.5, 4.0, 9.5, 13.0)])
+    }
+    kills = [(T, "a"), (T + 10, "a"), (T + 11, "nobody")]
+    found = figures(kills, [log], appended, [], [(T, T + 0.2), (T + 10, T + 10.1), (T + 12, T + 12.5)])
+    assert found["recoveries_s"] == [4.5, 4.5]
+    assert found["recoveries_alone_s"] == [4.5]
+    assert found["recovery_seconds_alone"] == {"p50": 4.5, "p90": 4.5, "max": 4.5}
+    assert figures([], [], {}, [], [])["recovery_seconds"] == {"p50": None, "p90": None, "max": None}
 
 
 def test_percentiles() -> None:

@@ -17,6 +17,7 @@ def made(seed: int = 1, **changes: Any) -> dict[str, Any]:
     found |= {"coalesced": 900, "erased": 90, "outcomes": 2_000, "states": 300, "deaths": []}
     found |= {"dead_letters": 10, "dead_letters_expected": 10, "recoveries": 2, "recoveries_s": [4.0, 6.0]}
     found |= {"recovery_seconds": {"p50": 5.0, "p90": 6.0, "max": 6.0}, "findings": {}}
+    found |= {"recovery_seconds_alone": {"p50": 4.0, "p90": 4.0, "max": 4.0}, "recoveries_alone_s": [4.0]}
     found |= {"recovery_shares": {"detect": 2.5, "first_slate": 0.125}}
     return found | changes
 
@@ -34,7 +35,9 @@ def test_the_summary_shows_the_first_findings_and_how_many_there_are() -> None:
 
 
 def test_reports_are_written_read_and_summed_up(tmp_path: Path) -> None:
-    faust = made(3, job="Faust table", lost=5, wrong_states=None, recovery_seconds={}, recoveries_s=[])
+    faust = made(
+        3, job="Faust table", lost=5, wrong_states=None, recovery_seconds={}, recoveries_s=[], recoveries_alone_s=[]
+    )
     for number, one in enumerate([made(1), made(2, recoveries_s=[8.0]), faust]):
         report.write(tmp_path / f"{number}.json", one)
     head, rule, *rows = report.table([report.read(tmp_path / f"{number}.json") for number in range(3)]).splitlines()
