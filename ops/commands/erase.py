@@ -192,7 +192,7 @@ def _table(proof: Proof) -> Any:
 
     table = Table(box=None, header_style="bold", pad_edge=False, title=escape(proof.user), title_justify="left")
     for name in ("where", "records", "what", "gone by (UTC), at the latest"):
-        table.add_column(name, justify="right" if name == "records" else "left")
+        table.add_column(name, justify="right" if name == "records" else "left", no_wrap=name != "what")
     for one in sorted(proof.holdings, key=lambda one: one.problem is None):
         table.add_row(escape(one.where), f"{one.records:,}", escape(one.what), escape(_until(one)))
     return table

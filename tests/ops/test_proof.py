@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from ops import verification
+from ops.commands.erase import _print
 from ops.contract_examples import EXAMPLES
 from ops.mentions import Mentions
 from ops.proof import Judge, Proof
@@ -263,6 +264,19 @@ def test_an_item_of_the_same_id_is_no_trace_of_a_user() -> None:
     log.write("items", "43", b'{"item": "43", "title": "", "user": "42"}')
     assert said(log.proof("42")) == {("items", "records that name him"): 1}
     assert not log.proof("42").clean  # `items` keeps the newest record of a key for ever
+
+
+def test_what_is_printed_names_problems_first_and_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    log = erased_log()
+    log.answered("bert", log.saw("bert").offset)
+    _print([log.proof("anna"), log.proof("bert"), log.proof("carl")])
+    said = capsys.readouterr().out
+    assert "anna: erased by 0-1. Nothing of before is live; 7 record(s) with the id are within their retention" in said
+    assert "the next write after 2027-01-16" in said and "the last is gone by 2027-01-23" in said
+    assert "MUST NOT BE THERE: state 0-2, current state with 1 open slate(s): live: no erasure of him is in" in said
+    assert "bert: no erasure in the log. NOT CLEAN: 2 record(s) must not be there." in said
+    assert "carl: no erasure in the log. Nothing holds this id." in said
+    assert said.endswith("3 users: 1 with something that must not be there\n")
 
 
 @pytest.mark.parametrize(
