@@ -23,8 +23,8 @@ from streams.state import (
     decode_partition,
     decode_user,
     encode_state,
-    first_opened,
     id_hash,
+    waits,
 )
 from streams.store import marked
 from streams.validation import BadMessage, EventRules, cloud_event, decode_event
@@ -99,9 +99,8 @@ class Folder:
     def restored(self, states: Mapping[bytes, bytes]) -> None:
         """Learn the open windows from restored states."""
         self._deadlines, self._waiting, self._taken = [], set(), []
-        for key, data in marked(states):
-            if key != PARTITION_KEY and (opened := first_opened(data)) is not None:
-                self._wait_for(key, opened)
+        for key, opened in marked(states, waits):
+            self._wait_for(key, int.from_bytes(opened, "big", signed=True))
 
     def fold(self, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Folded:
         """Fold `records` (in offset order) into copies of the states that they touch.

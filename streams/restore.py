@@ -20,6 +20,7 @@ from streams.store import Store, StoreDamaged
 log = structlog.get_logger(__name__)
 
 _CHUNK = 2_000  # records taken over at once: some MB
+_FETCHED_BYTES = 2**20  # of each partition that is restored at the same time; a larger batch comes all the same
 _CLOCK_STEP_SECONDS = 60.0  # clocks are corrected by less while a worker is down
 
 
@@ -82,7 +83,7 @@ async def restore(cluster: Cluster, source: TopicPartition, store: Store) -> int
     relied on. The caller has fenced every writer, so the end does not move. Raises `StoreDamaged`.
     """
     started = time.monotonic()
-    consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
+    consumer = cluster.consumer(max_partition_fetch_bytes=_FETCHED_BYTES)
     await consumer.start()
     try:
         consumer.assign([source])

@@ -11,8 +11,8 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-Mark = Callable[[bytes], bool]
-"""Whether a state (its bytes) is one of those that `Store.marked` is to find again."""
+Mark = Callable[[bytes], bytes | None]
+"""The few bytes of a state by which `Store.marked` finds it again without reading it; None where it need not be."""
 
 
 class StoreDamaged(Exception):
@@ -31,12 +31,14 @@ class Store(Mapping[bytes, bytes]):
         origin: which changelog those before are from; None: the store ends with the process and needs to know none.
         contact: a moment, in seconds since the epoch. Tombstones that are not in here yet were not yet due to be
             compacted away then, so that each can still be read for the topic's delete.retention.ms from then on.
+        mark: what is kept of each state beside it, for `marked`.
         keep_seconds: how long after `contact` a store may be gone on with at most.
     """
 
     position: int = 0
     origin: str | None = None
     contact: float = 0.0
+    mark: Mark | None = None
     keep_seconds: float = float("inf")
 
     @abstractmethod
@@ -55,13 +57,17 @@ class Store(Mapping[bytes, bytes]):
         """Give the store up; it is not used afterwards."""
 
     def marked(self) -> Iterable[tuple[bytes, bytes]]:
-        """Key and state of those that the stores' mark is true of, and perhaps of others."""
-        return self.items()
+        """Key and mark of the states that have one."""
+        return () if self.mark is None else _marks(self, self.mark)
 
 
-def marked(states: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, bytes]]:
-    """As `Store.marked`; of a mapping that is no store: everything."""
-    return states.marked() if isinstance(states, Store) else states.items()
+def marked(states: Mapping[bytes, bytes], mark: Mark) -> Iterable[tuple[bytes, bytes]]:
+    """Key and mark of the states that have one: where the store keeps this mark, without reading the states."""
+    return states.marked() if isinstance(states, Store) and states.mark is mark else _marks(states, mark)
+
+
+def _marks(states: Mapping[bytes, bytes], mark: Mark) -> Iterable[tuple[bytes, bytes]]:
+    return ((key, found) for key, state in states.items() if (found := mark(state)) is not None)
 
 
 class Stores(Protocol):
@@ -76,7 +82,7 @@ class MemoryStore(Store):
 
     def __init__(self, mark: Mark | None = None) -> None:
         self._states: dict[bytes, bytes] = {}
-        self._mark = mark
+        self.mark = mark
 
     def __getitem__(self, key: bytes) -> bytes:
         return self._states[key]
@@ -107,12 +113,6 @@ class MemoryStore(Store):
 
     def close(self) -> None:
         self._states.clear()
-
-    def marked(self) -> Iterable[tuple[bytes, bytes]]:
-        if self._mark is None:
-            return self._states.items()
-        mark = self._mark
-        return ((key, value) for key, value in self._states.items() if mark(value))
 
 
 class MemoryStores:

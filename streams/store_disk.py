@@ -4,9 +4,9 @@ The changelog is the write-ahead log: nothing is logged or synced a second time 
 prefix of the changelog and says which, in the same atomic write as the states; what a crash takes from it is
 read again from there. Whatever looks wrong is `StoreDamaged`, and the changelog mends it.
 
-Layout: `s` + hash of the key → state, key, length of the key; `w` + hash → nothing, where the state is marked; `m` →
-what the store says of itself. Hashes, so that ids are in values only: RocksDB copies keys into its manifest and its
-log, where no compaction removes them after an erasure.
+Layout: `s` + hash of the key → state, key, length of the key; `w` + hash → mark, key, length of the key, where there is
+a mark; `m` → what the store says of itself. Hashes, so that ids are in values only: RocksDB copies keys into its
+manifest and its log, where no compaction removes them after an erasure.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class DiskStore(Store):
         self.closed = False
         self._slot = slot
         self._memory = memory
-        self._mark = mark
+        self.mark = mark
         self._writing = threading.Lock()  # a batch, or what `scrub` says when it is done
         self._scrub: set[bytes] = set()
         self._read_at = time.time()
@@ -162,20 +162,10 @@ class DiskStore(Store):
         return _Items(self)
 
     def marked(self) -> Iterable[tuple[bytes, bytes]]:
-        if self._mark is None:
-            return self._scan()
-        return self._scan_marked()
+        return (_parts(stored) for _, stored in self._rows(_MARK))
 
     def _scan(self) -> Iterator[tuple[bytes, bytes]]:
         return (_parts(stored) for _, stored in self._rows(_STATE))
-
-    def _scan_marked(self) -> Iterator[tuple[bytes, bytes]]:
-        for place, _ in self._rows(_MARK):
-            with _damage():
-                stored = self._opened.get(_STATE + place[1:])
-            if stored is None:
-                raise StoreDamaged(f"{self._slot} has a mark without a state")
-            yield _parts(stored)
 
     def _rows(self, kind: bytes) -> Iterator[tuple[bytes, bytes]]:
         """All entries of one kind, past the cache: a scan would push out what is in use."""
@@ -229,13 +219,19 @@ class DiskStore(Store):
             batch.delete(_STATE + place)
             self._scrub.add(place)
             about.deleted = about.deleted or time.time()
-        if self._mark is not None:
-            was = before is not None and self._mark(_parts(before)[1])
-            now = after is not None and self._mark(_parts(after)[1])
-            if now and not was:
-                batch.put(_MARK + place, b"")
-            elif was and not now:
-                batch.delete(_MARK + place)
+        was, now = self._mark_of(before), self._mark_of(after)
+        if now is not None and now != was:
+            batch.put(_MARK + place, now)
+        elif now is None and was is not None:
+            batch.delete(_MARK + place)
+
+    def _mark_of(self, stored: bytes | None) -> bytes | None:
+        """What is stored as the mark of what is stored as a state."""
+        if self.mark is None or stored is None:
+            return None
+        key, state = _parts(stored)
+        found = self.mark(state)
+        return None if found is None else _stored(key, found)
 
     def _write(self, batch: WriteBatch, about: About) -> None:
         batch.put(_ABOUT, _encode(about))
@@ -266,10 +262,10 @@ class DiskStore(Store):
             places, self._scrub = self._scrub, set()
         with _damage():
             if places and len(places) <= _SCRUBBED_ONE_BY_ONE:
-                for place in places:
-                    self._opened.compact_range(_STATE + place, _STATE + place)
+                for entry in (kind + place for place in places for kind in (_STATE, _MARK)):
+                    self._opened.compact_range(entry, entry)
             else:  # many, or those of an earlier run, which nobody remembers one by one
-                self._opened.compact_range(_STATE, _MARK)
+                self._opened.compact_range(None, None)
         with self._writing:
             if not self._scrub:
                 self._write(WriteBatch(raw_mode=True), msgspec.structs.replace(self._about, deleted=0.0))
@@ -372,7 +368,7 @@ def _stored(key: bytes, state: bytes) -> bytes:
 
 
 def _parts(stored: bytes) -> tuple[bytes, bytes]:
-    """Key and state of what is stored."""
+    """Key and state, or key and mark, of what is stored."""
     end = len(stored) - 4
     start = end - int.from_bytes(stored[end:], "little")
     return stored[start:end], stored[:start]

@@ -15,15 +15,15 @@ from streams.stores import DiskConfig, DiskStores
 Make = Callable[[], Stores]
 
 
-def starts_with_w(state: bytes) -> bool:
-    return state.startswith(b"w")
+def after_w(state: bytes) -> bytes | None:
+    return state[1:3] if state.startswith(b"w") else None
 
 
 @pytest.fixture(params=["memory", "disk"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     if request.param == "memory":
-        return MemoryStores(starts_with_w)
-    return DiskStores(DiskConfig(tmp_path, "state", memory_mib=16), starts_with_w)
+        return MemoryStores(after_w)
+    return DiskStores(DiskConfig(tmp_path, "state", memory_mib=16), after_w)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_is_a_dict_with_a_position(store: Store, batches: list[dict[bytes, bytes
         assert all(
             (key in store) == (key in model) and store.get(key) == model.get(key) for batch in batches for key in batch
         )
-        assert dict(store.marked()) == {key: state for key, state in model.items() if starts_with_w(state)}
+        assert dict(store.marked()) == {key: state[1:3] for key, state in model.items() if state[:1] == b"w"}
 
 
 def test_a_key_may_be_what_the_store_uses_itself(store: Store):
@@ -90,5 +90,8 @@ def test_partitions_do_not_know_each_other(stores: Stores):
     second.close()
 
 
-def test_what_is_marked_in_a_plain_mapping():
-    assert dict(marked({b"a": b"w", b"b": b"x"})) == {b"a": b"w", b"b": b"x"}
+def test_marks_of_a_plain_mapping_or_of_a_store_that_keeps_others_are_made(store: Store):
+    states = {b"a": b"wait", b"b": b"x"}
+    store.take(dict(states), 1)
+    assert dict(marked(states, after_w)) == dict(marked(store, after_w)) == {b"a": b"ai"}
+    assert dict(marked(store, lambda state: state[:1])) == {b"a": b"w", b"b": b"x"}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from streams import store_disk
 from streams import stores as module
 from streams.slots import sweep, take_slot
 from streams.store import StoreDamaged
@@ -71,6 +72,24 @@ def test_what_was_deleted_before_a_kill_leaves_the_files_too(tmp_path: Path):
     again.scrub()
     assert state not in bytes_on_disk(tmp_path)
     again.close()
+
+
+def test_what_is_overwritten_leaves_the_files_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Who is erased and comes back in the same batch is overwritten, not deleted."""
+    monkeypatch.setattr(store_disk, "_OLD_FILES_S", {"ttl": "1", "periodic_compaction_seconds": "1"})
+    store = opened(open_stores(tmp_path), 0)
+    before = os.urandom(600)
+    store.take({b"user": before}, 1)
+    fill(store, 1000)
+    store._opened.compact_range(None, None)
+    store.take({b"user": b"after"}, 2000)
+    fill(store, 10)
+    assert before in bytes_on_disk(tmp_path)
+    while before in bytes_on_disk(tmp_path):  # the test's timeout is the bound
+        time.sleep(0.3)
+        fill(store, 10)
+    assert store[b"user"] == b"after"
+    store.close()
 
 
 def test_upkeep_scrubs_and_sweeps_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
