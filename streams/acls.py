@@ -12,7 +12,17 @@ from typing import Literal, NamedTuple, get_args
 from streams.names import Topics
 
 Role = Literal[
-    "worker", "learner", "embedder", "trainer", "producer", "catalogue", "subscriber", "auditor", "eraser", "admin"
+    "worker",
+    "learner",
+    "embedder",
+    "trainer",
+    "producer",
+    "catalogue",
+    "subscriber",
+    "auditor",
+    "eraser",
+    "mender",
+    "admin",
 ]
 Resource = Literal["topic", "group", "transactional-id"]
 Pattern = Literal["literal", "prefixed"]
@@ -30,6 +40,7 @@ PURPOSES: dict[Role, str] = {
     "subscriber": "what reads slates: `driftline recommend` and `watch`, or a program of yours",
     "auditor": "`driftline audit`",
     "eraser": "`driftline erase`, which reads everything to prove what is left",
+    "mender": "`driftline dlq list`, `show` and `replay`; `purge` needs Delete on their topics, not given here",
     "admin": "`driftline topics create` and `verify`",
 }
 
@@ -114,6 +125,12 @@ def _eraser(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     return (*_on((topics.events,), "Write"), *_on(topics.all, "Read"), *_on(topics.all, "DescribeConfigs"))
 
 
+def _mender(topics: Topics, app_id: str) -> tuple[Acl, ...]:
+    sources, letters = (topics.events, topics.items), (topics.events_dlq, topics.items_dlq)
+    ids = [Acl("transactional-id", f"{app_id}-dlq-replay-{name}", "literal", "Write") for name in letters]
+    return (*_on((*sources, *letters), "Read"), *_on((*sources, *letters), "Write"), *ids)
+
+
 def _admin(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     return tuple(acl for operation in ("Create", "Describe", "DescribeConfigs") for acl in _on(topics.all, operation))
 
@@ -128,6 +145,7 @@ _RULES = {
     "subscriber": _subscriber,
     "auditor": _auditor,
     "eraser": _eraser,
+    "mender": _mender,
     "admin": _admin,
 }
 

@@ -46,6 +46,7 @@ def acls(
     principal_subscriber: Principal = "User:driftline-subscriber",
     principal_auditor: Principal = "User:driftline-auditor",
     principal_eraser: Principal = "User:driftline-eraser",
+    principal_mender: Principal = "User:driftline-mender",
     principal_admin: Principal = "User:driftline-admin",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:

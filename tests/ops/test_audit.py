@@ -12,15 +12,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from ops.audit import Account, Ledger, audit
+from ops.audit import Account, Audit, Ledger, audit
+from ops.deadletters.letters import note
 from policy import mixture
 from streams.cluster import Cluster
 from streams.deadletters import dead_letter_headers
 from streams.names import Topics
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_note_of_what_was_replayed_is_no_letter() -> None:
+    _, value, headers = note([0])
+    record = ConsumerRecord(Topics().events_dlq, 0, 1, 0, 0, None, value, None, 0, 0, tuple(headers))
+    read = Audit(Topics(), {0: 0})
+    read.take(record, None)
+    assert read.ledger.account().dead_letters == 0
 
 
 def ledger(events: int = 6, first: int = 0) -> Ledger:

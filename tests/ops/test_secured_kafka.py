@@ -46,6 +46,7 @@ from streams.topics import TopicError, Topics, create, verify
 from streams.training import History, read_history, read_items
 from tests import small
 from tests.conftest import Wire
+from tests.ops.deadletters.posted import Bad, post
 from tests.secured import SECRET, Secured, password, secured_kafka, token
 from tests.streams.outcomes import outcomes
 from tests.streams.test_embedder import TinyEncoder, embedding, item, record
@@ -193,6 +194,18 @@ def test_the_eraser_needs_no_more(secured: Secured) -> None:
     said = [process.communicate(timeout=60)[0] for process in (asked, proved)]
     assert [asked.returncode, proved.returncode] == [0, 0], said
     assert SECRET not in str(said)
+
+
+async def test_the_mender_needs_no_more_and_cannot_delete(secured: Secured, wire: Wire) -> None:
+    await post(secured.super_user, TOPICS.items_dlq, TOPICS.items, [Bad(b"{}", b"mended", "schema")])
+    replayed = start(secured, "mender", "dlq", "replay", "--items", "--item", "mended", "--yes")
+    said = (await asyncio.to_thread(replayed.communicate, timeout=60))[0]
+    assert replayed.returncode == 0 and "1 sent again." in said, said
+    assert b"mended" in {record.key for record in await wire.read(TOPICS.items)}
+    purged = start(secured, "mender", "dlq", "purge", "--items", "--all", "--yes")
+    said = (await asyncio.to_thread(purged.communicate, timeout=60))[0]
+    assert purged.returncode == 1 and "Traceback" not in said, said
+    assert "mender" in said or "Delete" in said, said
 
 
 async def test_a_worker_may_do_nothing_else(secured: Secured, wire: Wire) -> None:

@@ -42,7 +42,7 @@ def test_only_the_admin_creates_and_nobody_deletes_or_alters() -> None:
 
 def test_each_topic_has_the_writers_it_should_have() -> None:
     writers = {name: {role for role in ROLES if f"shop.{name}" in may(role, "Write")} for name in ("events", "state")}
-    assert writers == {"events": {"producer", "eraser"}, "state": {"worker"}}
+    assert writers == {"events": {"producer", "eraser", "mender"}, "state": {"worker"}}
     assert {role for role in ROLES if "shop.models" in may(role, "Write")} == {"learner", "trainer"}
     assert "shop.items" not in may("worker", "Read")
     assert not may("subscriber", "Write") and "shop.decisions" not in may("subscriber", "Read")
