@@ -6,7 +6,7 @@ answers each event with one record, at least once. Its checker reads topics only
 have several, and whose count in the table's changelog is not the number of his events.
 
     python -m bench.chaos_faust --kills 25 --seconds 400 --seed 1 --report faust1.json
-    driftline chaos --summary r1.json --summary faust1.json
+    driftline chaos --summary r1.json faust1.json
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,7 @@ from ops.chaos.schedule import Kind, Options
 from ops.chaos.sender import Sender
 from ops.chaos.traffic import Traffic
 from ops.errors import CliError
+from ops.reader import Reader
 from ops.settings import load
 from streams.cluster import Cluster
 from streams.topics import Topics, create
@@ -40,7 +42,15 @@ from streams.topics import Topics, create
 ANSWER_BYTES = 1500
 CHANGELOG = "faust-counts-changelog"
 TOLD = 5
-LOOKED_FOR = ("lost", "duplicate_slates", "out_of_order", "over_counted_keys", "under_counted_keys", "stuck")
+LOOKED_FOR = (
+    "lost",
+    "unanswered",
+    "duplicate_slates",
+    "out_of_order",
+    "over_counted_keys",
+    "under_counted_keys",
+    "stuck",
+)
 
 
 class FaustChaos(Chaos):
@@ -76,10 +86,12 @@ class FaustChaos(Chaos):
         await self.read(actions.cluster, [self.topics.events], book.event)
         await self.read(actions.cluster, [self.topics.recommendations], book.answer)
         await self.read(actions.cluster, [CHANGELOG], book.count)
+        async with Reader(actions.cluster, [self.topics.events]) as reader:
+            committed = await reader.committed(self.group, self.topics.events)
         return {
             "job": "Faust table",
             "stuck": self.stuck,
-            **book.figures(),
+            **book.figures(committed),
             **self.recovery(actions, book.appended),
         }
 
@@ -110,18 +122,23 @@ class Book:
     def count(self, record: Any) -> None:
         self.counts[json.loads(record.key).encode()] = json.loads(record.value)
 
-    def figures(self) -> dict[str, Any]:
-        """The report's figures; what the job does not have is None."""
+    def figures(self, committed: Mapping[int, int]) -> dict[str, Any]:
+        """The report's figures; what the job does not have is None.
+
+        `committed`: next offset to process, by partition; what lies behind it and has no answer is not lost yet.
+        """
         expected = Counter(self.events.values())
         over = {key: self.counts[key] - count for key, count in expected.items() if self.counts.get(key, 0) > count}
         under = {key: self.counts.get(key, 0) - count for key, count in expected.items()}
         under = {key: difference for key, difference in under.items() if difference < 0}
-        lost = sorted(place for place in self.events if not self.answers[place])
+        unanswered = sorted(place for place in self.events if not self.answers[place])
+        lost = [(partition, offset) for partition, offset in unanswered if offset < committed.get(partition, 0)]
         doubled = sorted(place for place, count in self.answers.items() if count > 1)
         return {
             "events": len(self.events),
             "slates": self.answers.total(),
             "lost": len(lost),
+            "unanswered": len(unanswered) - len(lost),
             "duplicate_slates": len(doubled),
             "invented": len(self.answers.keys() - self.events.keys()),
             "out_of_order": self.out_of_order,

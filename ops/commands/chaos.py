@@ -18,6 +18,7 @@ _INTERRUPTED = 130
 
 
 def chaos(
+    reports: Annotated[list[Path] | None, typer.Argument(help="For --summary: files that --report wrote.")] = None,
     kills: Annotated[int, typer.Option(help="SIGKILLs of workers; other faults come in proportion.", min=0)] = 5,
     workers: Annotated[int, typer.Option(help="Worker processes at the start.", min=1, max=16)] = 3,
     seconds: Annotated[float, typer.Option(help="How long events are sent, in seconds.", min=10)] = 180.0,
@@ -31,9 +32,7 @@ def chaos(
     report: Annotated[Path | None, typer.Option(help="Write what was found to this file, as JSON.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep data and logs also when all is well.")] = False,
     plan_only: Annotated[bool, typer.Option("--plan", help="Only show what would be done, and when.")] = False,
-    summary: Annotated[
-        list[Path] | None, typer.Option(help="Do nothing but print reports as a Markdown table; may be repeated.")
-    ] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Only print REPORTS as a Markdown table.")] = False,
 ) -> None:
     """Hurt a running system at seeded random times, then check independently that nothing is lost, doubled or wrong.
 
@@ -42,10 +41,12 @@ def chaos(
     """
     from ops.chaos.schedule import Options, described, plan
 
-    if summary:
+    if summary != bool(reports):
+        raise CliError("--summary and files of reports go together", "driftline chaos --summary r1.json r2.json")
+    if reports:
         from ops.chaos.report import read, table
 
-        typer.echo(table([read(path) for path in summary]))
+        typer.echo(table([read(path) for path in reports]))
         return
     if report is not None and not report.absolute().parent.is_dir():
         raise CliError(f"--report {report}: its folder does not exist", "Create it first.")

@@ -11,7 +11,7 @@ from tests.ops.chaos.topic_contents import FakeRecord
 KEYS = [b"u1", b"u2", b"u1"]
 
 
-def figures(answers: list[int], counts: dict[str, int]) -> dict[str, Any]:
+def figures(answers: list[int], counts: dict[str, int], committed: int = 3) -> dict[str, Any]:
     book = Book()
     for offset, key in enumerate(KEYS):
         book.event(FakeRecord("events", offset, key, b"{}"))
@@ -21,7 +21,7 @@ def figures(answers: list[int], counts: dict[str, int]) -> dict[str, Any]:
         book.answer(FakeRecord("recommendations", at, key, value, timestamp=at))
     for at, (key, count) in enumerate(counts.items()):
         book.count(FakeRecord("changelog", at, json.dumps(key).encode(), str(count).encode()))
-    return book.figures()
+    return book.figures({0: committed})
 
 
 def test_an_account_in_order() -> None:
@@ -37,3 +37,8 @@ def test_what_is_wrong_is_found() -> None:
     assert (found["over_counted_keys"], found["under_counted_keys"], found["wrong_states"]) == (1, 1, 2)
     assert found["counted_too_often"] == 1
     assert found["findings"]["lost"] == ["partition 0, offset 1"]
+
+
+def test_what_nobody_has_committed_is_not_lost_yet() -> None:
+    found = figures([0], {"u1": 1}, committed=2)
+    assert (found["lost"], found["unanswered"]) == (1, 1)

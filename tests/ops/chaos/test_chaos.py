@@ -46,6 +46,7 @@ def test_nothing_is_wrong_after_a_short_chaos(tmp_path: Path) -> None:
     assert (found["rebalances"], found["partitions_cut"]) == (2, 3)
     assert found["dead_letters"] == found["dead_letters_expected"] == 10
     assert found["events"] > 1_000 and found["slates"] > 500 and found["outcomes"] > 500
+    assert found["states"] > 100 and found["wall_seconds"] > 30
     assert found["erased"] > 0 and found["coalesced"] > 0 and found["recoveries"] > 0
     assert not list(tmp_path.glob("driftline-chaos-*"))  # all is well: nothing is kept
 
@@ -68,3 +69,10 @@ def test_faults_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     running = command(tmp_path, "--kills", "50", "--seconds", "20")
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 1 and "too short" in said and "Give --seconds" in said
+
+
+def test_a_summary_wants_reports_and_reports_want_to_be_summed_up(tmp_path: Path) -> None:
+    for arguments in (["--summary"], ["r.json"]):
+        running = command(tmp_path, *arguments)
+        said, _ = running.communicate(timeout=60)
+        assert running.returncode == 1 and "go together" in said
