@@ -38,8 +38,13 @@ def restart(cluster: Cluster, topics: Topics, tmp_path: Path) -> Restart:
 
 @contextlib.asynccontextmanager
 async def serving(engine: Engine, wire: Wire, topics: Topics, answers: int) -> AsyncIterator[None]:
-    """An engine that has given as many answers, and is stopped afterwards."""
+    """An engine that has taken over and given as many answers, and is stopped afterwards."""
+
+    async def running() -> bool:
+        return any(owned["status"] == "running" for owned in engine.status().values())
+
     task = asyncio.create_task(engine.run())
+    await until(running)
     await answered(wire, topics, answers)
     yield
     engine.stop()
@@ -76,15 +81,19 @@ async def test_a_restart_reads_what_the_store_lacks_and_counts_once(restart: Res
 async def test_a_file_that_breaks_in_the_middle_of_work_costs_no_event(
     restart: Restart, wire: Wire, topics: Topics, tmp_path: Path
 ):
-    """The handler's read fails; that is no fault of the event, which must not become a dead letter."""
-    await wire.produce(topics.events, events(500))
-    async with serving(restart(), wire, topics, 500):
+    """The handler's read fails; that is no fault of the event, which must not become a dead letter.
+
+    Enough keys for many blocks: the first was read, and is kept, when the store was opened.
+    """
+    await wire.produce(topics.events, events(600, 600))
+    async with serving(restart(), wire, topics, 600):
         pass
     with capture_logs() as logs:
-        async with serving(restart(), wire, topics, 500):
+        async with serving(restart(), wire, topics, 600):
             break_tables(tmp_path)
-            await wire.produce(topics.events, events(400))
-            await answered(wire, topics, 900)
+            await wire.produce(topics.events, events(600, 600))
+            await answered(wire, topics, 1200)
     assert any("orruption" in str(one.get("error")) for one in logs)
-    await assert_counted(wire, topics, Counter(key for key, _ in events(500) + events(400)))
+    assert sum(one["event"] == "partition taken over" for one in logs) == 2  # found at work, not at the takeover
+    await assert_counted(wire, topics, Counter(key for key, _ in events(600, 600) + events(600, 600)))
     assert await wire.read(topics.events_dlq) == []

@@ -20,7 +20,8 @@ from streams.stores import DiskConfig, DiskStores, find_copies
 
 
 def open_stores(folder: Path, **config: object) -> DiskStores:
-    return DiskStores(DiskConfig(folder, "state", memory_mib=16, **config))  # type: ignore[arg-type]
+    """Stores whose states all have a mark, which holds the key as well."""
+    return DiskStores(DiskConfig(folder, "state", memory_mib=16, **config), lambda state: b"mark")  # type: ignore[arg-type]
 
 
 def opened(stores: DiskStores, partition: int) -> DiskStore:
@@ -166,7 +167,7 @@ def test_all_stores_share_one_bound(tmp_path: Path):
     assert memory.cache.get_usage() <= 20 * 2**20  # of 30 written: what is in use just now is not turned out
     assert memory.buffers.get_usage() > 0
     assert sum(_property(store, "cur-size-all-mem-tables") for store in three) <= 8 * 2**20
-    assert sum(_property(store, "estimate-table-readers-mem") for store in three) <= 2**20  # outside the bound
+    assert sum(_property(store, "estimate-table-readers-mem") for store in three) <= 100_000  # outside the bound
     for store in three:
         store.close()
 
