@@ -219,26 +219,29 @@ def test_an_estimator_that_is_gone_is_said_and_its_corrections_taken_from_the_re
         assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
 
 
-def test_a_release_that_is_gone_is_said_and_its_slates_are_folded_as_logged(stretch: tuple[Topics, Log]) -> None:
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_a_release_that_is_gone_is_said_and_its_slates_are_folded_as_logged(
+    stretch: tuple[Topics, Log], which: str
+) -> None:
     topics, log = stretch
     worlds = topics.worlds()
-    first = log.decisions[0].release
+    gone = log.decisions[0 if which == "first" else -1].release
     load = worlds._load
 
-    def only_the_second(release: str) -> object:
-        if release == first:
+    def only_the_other(release: str) -> object:
+        if release == gone:
             raise OSError("no such folder")
         return load(release)
 
-    worlds._load = only_the_second  # type: ignore[assignment]
+    worlds._load = only_the_other  # type: ignore[assignment]
     made = Replay(CONFIG, worlds)
     found = list(made.run(log.partition_log()))
     assert all(one.choice for one in found)
-    assert {one.verdict for one in found if one.recorded.release == first} == {"unchecked"}
-    assert {one.note for one in found if one.recorded.release == first} == {
-        f"release {first} cannot be loaded: no such folder"
+    assert {one.verdict for one in found if one.recorded.release == gone} == {"unchecked"}
+    assert {one.note for one in found if one.recorded.release == gone} == {
+        f"release {gone} cannot be loaded: no such folder"
     }
-    assert {one.verdict for one in found if one.recorded.release != first} == {"same"}
+    assert {one.verdict for one in found if one.recorded.release != gone} == {"same"}
     for key in log.states.keys() - {PARTITION_KEY}:
         assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
 
