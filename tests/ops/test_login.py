@@ -7,6 +7,7 @@ import json
 import ssl
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trustme
@@ -99,6 +100,15 @@ def test_an_encrypted_key_takes_its_password_and_asks_nobody(tmp_path: Path, giv
     with pytest.raises(CliError, match=r"kafka_ssl_key_file=.*key.pem cannot be used together") as caught:
         client_options(mine)
     assert SECRET not in str(caught.value)
+
+
+def test_openssl_is_never_left_to_ask_for_a_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    context = Mock()
+    monkeypatch.setattr(ssl, "create_default_context", lambda cafile: context)
+    file = tmp_path / "both.pem"
+    file.touch()
+    client_options(settings(kafka_security_protocol="SSL", kafka_ssl_cert_file=file, kafka_ssl_key_file=file))
+    context.load_cert_chain.assert_called_once_with(file, file, "")
 
 
 def jwt(**claims: object) -> str:
