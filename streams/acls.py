@@ -22,11 +22,12 @@ Role = Literal[
     "auditor",
     "eraser",
     "mender",
+    "purger",
     "admin",
 ]
 Resource = Literal["topic", "group", "transactional-id"]
 Pattern = Literal["literal", "prefixed"]
-Operation = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
+Operation = Literal["Read", "Write", "Create", "Delete", "Describe", "DescribeConfigs"]
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -40,7 +41,8 @@ PURPOSES: dict[Role, str] = {
     "subscriber": "what reads slates: `driftline recommend` and `watch`, or a program of yours",
     "auditor": "`driftline audit`",
     "eraser": "`driftline erase`, which reads everything to prove what is left",
-    "mender": "`driftline dlq list`, `show` and `replay`; `purge` needs Delete on their topics, not given here",
+    "mender": "`driftline dlq list`, `show` and `replay`",
+    "purger": "`driftline dlq purge`; Kafka lets who may delete records of a topic delete all of it",
     "admin": "`driftline topics create` and `verify`",
 }
 
@@ -128,7 +130,13 @@ def _eraser(topics: Topics, app_id: str) -> tuple[Acl, ...]:
 def _mender(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     sources, letters = (topics.events, topics.items), (topics.events_dlq, topics.items_dlq)
     ids = [Acl("transactional-id", f"{app_id}-dlq-replay-{name}", "literal", "Write") for name in letters]
+    # What was undone since is not sent again: sources are read. Notes of what was sent lie among the letters.
     return (*_on((*sources, *letters), "Read"), *_on((*sources, *letters), "Write"), *ids)
+
+
+def _purger(topics: Topics, app_id: str) -> tuple[Acl, ...]:
+    letters = (topics.events_dlq, topics.items_dlq)
+    return (*_on(letters, "Read"), *_on(letters, "Delete"))
 
 
 def _admin(topics: Topics, app_id: str) -> tuple[Acl, ...]:
@@ -146,6 +154,7 @@ _RULES = {
     "auditor": _auditor,
     "eraser": _eraser,
     "mender": _mender,
+    "purger": _purger,
     "admin": _admin,
 }
 

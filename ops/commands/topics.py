@@ -47,6 +47,7 @@ def acls(
     principal_auditor: Principal = "User:driftline-auditor",
     principal_eraser: Principal = "User:driftline-eraser",
     principal_mender: Principal = "User:driftline-mender",
+    principal_purger: Principal = "User:driftline-purger",
     principal_admin: Principal = "User:driftline-admin",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:

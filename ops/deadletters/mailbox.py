@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from ops.deadletters.letters import Filter
 from ops.errors import CliError
 from streams.cluster import MAX_FETCH_BYTES, Cluster
-from streams.restore import partitions_of
+from streams.restore import TopicMissing, partitions_of
 
 Places = Mapping[TopicPartition, int]
 Progress = Callable[[int, int], None]
@@ -45,7 +45,7 @@ class Mailbox:
     async def __aenter__(self) -> Mailbox:
         try:
             self.places = await partitions_of(self.cluster, self.topic)
-        except RuntimeError as error:
+        except TopicMissing as error:
             raise CliError(str(error)) from error
         await self._consumer.start()
         self._consumer.assign(self.places)

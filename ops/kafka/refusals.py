@@ -115,4 +115,5 @@ def _names(error: Exception) -> list[str]:
     names: list[str] = []
     for argument in error.args:
         names += sorted(map(str, argument)) if isinstance(argument, set | list | tuple) else [str(argument)]
-    return names or [type(error).__name__]
+    # Some requests are answered without a name: TopicAuthorizationFailedError, say.
+    return names or [f"what it does not name ({type(error).__name__.partition('Auth')[0].lower()})"]

@@ -29,12 +29,17 @@ def test_every_role_says_what_it_is_for() -> None:
     assert set(PURPOSES) == set(ROLES)
 
 
-def test_only_the_admin_creates_and_nobody_deletes_or_alters() -> None:
+def test_only_the_admin_creates_only_letters_are_deleted_and_nobody_alters() -> None:
+    assert {(role, name) for role in ROLES for name in may(role, "Delete")} == {
+        ("purger", "shop.events.dlq"),
+        ("purger", "shop.items.dlq"),
+    }
     assert {role for role in ROLES if may(role, "Create")} == {"admin"}
     assert {acl.operation for role in ROLES for acl in acls(role, SHOP, "app")} == {
         "Read",
         "Write",
         "Create",
+        "Delete",
         "Describe",
         "DescribeConfigs",
     }
