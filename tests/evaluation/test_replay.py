@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -12,8 +13,12 @@ import pytest
 
 from evaluation.replay import Change, PartitionLog, Replay
 from evaluation.replay_compare import Comparison, Differences, shown
+from evaluation.replay_recorded import recorded_policy
 from evaluation.replay_verdict import TOLERANCE, Replayed
 from evaluation.replay_world import Worlds
+from index.faiss_index import ItemIndex
+from index.hashing import item_hash
+from policy.slate import margin, redecide
 from streams.contracts import Erase, Impression, Interaction, Request
 from streams.estimators import Estimators
 from streams.job import Record
@@ -304,3 +309,59 @@ def test_another_release_answers_the_same_events(stretch: tuple[Topics, Log]) ->
     already = [one for one in found if one.recorded.release == second]
     assert already and all(one.made is not None and shown(one.made) == shown(one.recorded) for one in already)
     assert any(one.made is not None and shown(one.made) != shown(one.recorded) for one in found)
+
+
+def test_an_approximate_index_may_find_others_and_the_model_is_checked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that grew and one that was built at once, with small lists of which only one is looked at."""
+    monkeypatch.setattr("index.inverted.POINTS_PER_LIST", 5)
+    monkeypatch.setattr("streams.world.ItemIndex", partial(ItemIndex, exact_below=20, nprobe=1))
+    config = small.config(epsilon=0.1, k=3, candidates=4)
+    topics, log = served(config=config)
+    found = list(Replay(config, topics.worlds()).run(log.partition_log()))
+    counts = Counter(one.verdict for one in found)
+    assert counts.keys() == {"same", "retrieval"} and counts["retrieval"] > 0
+    others = [one for one in found if one.verdict == "retrieval"]
+    assert all(one.made is not None and set(one.made.candidates) != set(one.recorded.candidates) for one in others)
+    assert max(one.base_error or 0 for one in found) < TOLERANCE
+    spoiled = others[0].recorded
+    base, correction = (np.frombuffer(getattr(spoiled, f"{name}_f32"), "<f4") for name in ("base", "correction"))
+    moved = (base + np.float32(1e-3)).astype("<f4")
+    at = log.decisions.index(spoiled)
+    changed = altered(log, at, base_f32=moved.tobytes(), logits_f32=(moved + correction).astype("<f4").tobytes())
+    verdicts = {one.recorded.slate: one.verdict for one in Replay(config, topics.worlds()).run(changed)}
+    assert verdicts[spoiled.slate] == "different"
+
+
+def test_slates_that_rounding_decides_are_near_ties(
+    stretch: tuple[Topics, Log], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two best of a slate change places: a near tie exactly where their perturbed scores lie within the bound."""
+    topics, log = stretch
+    _, honest = replay(topics, log.partition_log())
+    at = next(n for n, one in enumerate(honest) if 0.05 < one.margin < 0.5)
+    chosen = log.decisions[at].chosen
+    swapped = altered(log, at, chosen=[chosen[1], chosen[0], *chosen[2:]])
+    for bound, verdict in ((honest[at].margin * 0.9, "different"), (honest[at].margin * 1.1, "near tie")):
+        monkeypatch.setattr("evaluation.replay_verdict.TOLERANCE", bound)
+        _, found = replay(topics, swapped)
+        assert found[at].verdict == verdict
+
+
+def test_a_margin_is_what_the_logits_may_be_off_by(stretch: tuple[Topics, Log]) -> None:
+    """Moving any logits by less than half of the margin leaves the slate."""
+    _, log = stretch
+    dice = np.random.default_rng(0)
+    for one in log.decisions[:40]:
+        policy = replace(recorded_policy(one, CONFIG.policy), marginals=False)
+        logits = np.frombuffer(one.logits_f32, "<f4")[None]
+        items = np.array([[item_hash(item or "-") for item in one.candidates]], np.uint64)
+        place = one.cause.partition, np.array([one.cause.offset])
+        distance = float(margin(policy, logits, items, *place)[0])
+        if np.isinf(distance):
+            assert one.uniform
+            continue
+        for sign in dice.choice([-0.49, 0.49], (5, *logits.shape)):
+            near = redecide(policy, (logits + sign * distance).astype(np.float32), items, *place)
+            assert near.chosen[0].tolist() == one.chosen
