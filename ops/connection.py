@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ops.errors import CliError
 from ops.kafka import bootstrap, reachable
 from ops.kafka.refusals import PERMISSIONS
+from ops.logs import Repeats
 from ops.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,3 +68,5 @@ def configure_logs() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Repeats())

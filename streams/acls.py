@@ -20,6 +20,7 @@ Role = Literal[
     "catalogue",
     "subscriber",
     "auditor",
+    "replayer",
     "eraser",
     "mender",
     "purger",
@@ -40,6 +41,7 @@ PURPOSES: dict[Role, str] = {
     "catalogue": "what sends items: `driftline items send`, or a program of yours",
     "subscriber": "what reads slates: `driftline recommend` and `watch`, or a program of yours",
     "auditor": "`driftline audit`",
+    "replayer": "`driftline replay`",
     "eraser": "`driftline erase`, which reads everything to prove what is left",
     "mender": "`driftline dlq list`, `show` and `replay`",
     "purger": "`driftline dlq purge`; Kafka lets who may delete records of a topic delete all of it",
@@ -123,6 +125,11 @@ def _auditor(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     )
 
 
+def _replayer(topics: Topics, app_id: str) -> tuple[Acl, ...]:
+    world = (topics.item_vectors, topics.models)
+    return _on((topics.events, topics.decisions, topics.recommendations, topics.events_dlq, *world), "Read")
+
+
 def _eraser(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     return (*_on((topics.events,), "Write"), *_on(topics.all, "Read"), *_on(topics.all, "DescribeConfigs"))
 
@@ -152,6 +159,7 @@ _RULES = {
     "catalogue": _catalogue,
     "subscriber": _subscriber,
     "auditor": _auditor,
+    "replayer": _replayer,
     "eraser": _eraser,
     "mender": _mender,
     "purger": _purger,

@@ -176,14 +176,18 @@ class Engine(ConsumerRebalanceListener):
 
     async def _fetch(self) -> None:
         """The only caller of `getmany` and `seek`, so that no record fetched before a seek slips in after it."""
+        failures, waits = 0, self._config.retry_seconds
         while not self._stopping.is_set():
             self._move_positions()
             try:
                 batches = await self._consumer.getmany(timeout_ms=50, max_records=10_000)
             except KafkaError as error:
-                log.warning("fetch failed, retrying", error=repr(error))
-                await asyncio.sleep(self._config.retry_seconds[0])
+                wait = waits[min(failures, len(waits) - 1)]
+                log.warning("fetch failed, retrying", error=repr(error), retry_in_seconds=wait)
+                await asyncio.sleep(wait)
+                failures += 1
                 continue
+            failures = 0
             for source, records in batches.items():
                 owned = self._partitions.get(source)
                 if owned is not None:

@@ -29,7 +29,9 @@ def jar_cache() -> Path:
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory, jar_cache: Path) -> Iterator[EmbeddedKafka]:
     """A running Kafka; it dies with the test run, however that ends."""
-    kafka = EmbeddedKafka(tmp_path_factory.mktemp("broker") / "kafka", jar_cache, tied=True)
+    # Records of tests may be dated years ago: retention would delete them whenever the broker looks for it.
+    never = {"log.retention.check.interval.ms": str(24 * 3600 * 1000)}
+    kafka = EmbeddedKafka(tmp_path_factory.mktemp("broker") / "kafka", jar_cache, tied=True, properties=never)
     kafka.start()
     yield kafka
     kafka.purge(force_stop=True)

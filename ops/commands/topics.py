@@ -45,6 +45,7 @@ def acls(
     principal_catalogue: Principal = "User:driftline-catalogue",
     principal_subscriber: Principal = "User:driftline-subscriber",
     principal_auditor: Principal = "User:driftline-auditor",
+    principal_replayer: Principal = "User:driftline-replayer",
     principal_eraser: Principal = "User:driftline-eraser",
     principal_mender: Principal = "User:driftline-mender",
     principal_purger: Principal = "User:driftline-purger",

@@ -150,6 +150,9 @@ async def test_a_worker_serves_with_exactly_the_printed_permissions(secured: Sec
     assert SECRET not in said
     account, checked = await audit(secured.cluster("auditor"), TOPICS, APP, 5)
     assert account.clean and account.dead_letters == 1 and account.events == 31 and not checked.wrong_logits
+    replaying = start(secured, "replayer", "replay")
+    said = replaying.communicate(timeout=60)[0]
+    assert replaying.returncode == 0, said
 
 
 async def test_the_learner_needs_no_more(secured: Secured, wire: Wire) -> None:
