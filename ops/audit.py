@@ -4,9 +4,9 @@ It shares no code with engine or pipeline: plain JSON from a plain consumer with
 Each offset of `events` must be named once in all: by one slate's `covers`, by one tombstone's `driftline-covers`, or by
 one dead letter's source. Offsets that are transaction markers are no events: what counts is what was read.
 
-`recommendations` is compacted. Where the broker has compacted it, replaced slates are gone and their events look lost,
-and days later those that tombstones answered; with the topics as driftline makes them that begins after 64 MB or a day
-a partition.
+Which events a slate answers is read from `decisions`, whose records are written with the slates and stay for their
+time; `recommendations` is compacted, and a replaced slate gone from it is no loss. Of those still there, none may be
+there twice.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class Ledger:
 
     def __init__(self, first: Mapping[int, int]) -> None:
         self._partitions = {partition: _Offsets(offset) for partition, offset in first.items()}
+        self._published = {partition: _Offsets(offset) for partition, offset in first.items()}
         self._nowhere: list[Place] = []
         self._slates = self._coalesced = self._erased = 0
         self.dead_letters = 0
@@ -115,6 +116,12 @@ class Ledger:
         self._slates += 1
         self._coalesced += sum(offset != cause for offset in covers)
         self._answer(partition, covers)
+
+    def published(self, partition: int, cause: int) -> None:
+        """The slate caused by that event is on `recommendations`; it answers no more than its decision says."""
+        if (known := self._published.get(partition)) is not None:
+            known.event(cause)
+            known.answer(cause)
 
     def tombstone(self, partition: int, covers: Sequence[int]) -> None:
         self._erased += len(covers)
@@ -150,8 +157,10 @@ class Ledger:
             duplicates += known.places(partition, answers > 1)
             foreign += known.places(partition, (there == 0) & (answers > 0))
             foreign += [(partition, offset) for offset in beyond]
+        for partition, known in self._published.items():
+            duplicates += known.places(partition, known.arrays()[1] > 1)
         counts = (self._slates, self._coalesced, self._erased, self.dead_letters)
-        return Account(events, *counts, unanswered, lost, duplicates, foreign)
+        return Account(events, *counts, unanswered, lost, sorted(set(duplicates)), foreign)
 
 
 class Audit:
@@ -176,13 +185,14 @@ class Audit:
             self._slate(message)
 
     def _slate(self, message: Any) -> None:
-        cause = message["cause"]
-        self.ledger.slate(cause["partition"], message["covers"], cause["offset"])
+        self.ledger.published(message["cause"]["partition"], message["cause"]["offset"])
         if message["propensity"] is not None:
             numbers = (np.array(message[name], np.float64) for name in ("propensity", "inclusion"))
             self.propensities.published(message["slate"], Published(*numbers))
 
     def _decision(self, message: Any) -> None:
+        cause = message["cause"]
+        self.ledger.slate(cause["partition"], message["covers"], cause["offset"])
         chosen = np.array(message["chosen"], np.int64)
         drawn = Drawn(
             message["slate"], floats(message["logits_f32"]), chosen, message["temperature"], message["epsilon"]

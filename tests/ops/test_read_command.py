@@ -61,9 +61,9 @@ async def test_the_latest_slate_of_a_user_with_titles_and_probabilities(settings
     lines = (await run(settings, "recommend", "42")).stdout.splitlines()
     assert lines[0].startswith("user 42, slate 2-8, ") and lines[0].endswith("answers interaction with Star Wars")
     assert [" ".join(line.split()) for line in lines[2:5]] == [
-        "1 181 Return of the [Jedi] 27.0% 92.4% 2.38",
-        "2 172 The Empire Strikes Back 32.2% 96.9% 2.59",
-        "3 174 40.9% 88.0% 2.27",
+        "1 174 19.8% 88.0% 2.27",
+        "2 181 Return of the [Jedi] 34.1% 92.4% 2.38",
+        "3 172 The Empire Strikes Back 15.8% 96.9% 2.59",
     ]
     assert "event 9 ms, release d64l2w50-7f3a9c41b0de 1 h" in lines[5]
 
@@ -118,7 +118,7 @@ async def _two_lines(stream: asyncio.StreamReader) -> list[str]:
 async def test_watch_shows_slates_as_they_come(settings, published, topics, wire):
     first, second = await lines_of_watch(settings, wire, topics)
     assert {first.split()[1], second.split()[1]} == {"42", "43"}
-    best = "Return of the [Jedi] 27% · The Empire Strikes Back 68% · 174 85%"
+    best = "174 20% · Return of the [Jedi] 34% · The Empire Strikes Back 93%"
     assert first.rstrip().endswith(f"interaction with Star Wars, after 9 ms → {best}")
 
 
