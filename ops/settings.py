@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     )
     encoder_path: Path | None = _setting(None, "text encoder's folder; none: the one that is installed", "path")
 
-    engine_max_batch_records: int = _setting(128, "most events of one transaction", "events", ge=1, le=100_000)
+    engine_max_batch_records: int = _setting(512, "most events of one transaction", "events", ge=1, le=100_000)
     engine_session_timeout_s: float = _setting(10.0, "a silent worker loses its partitions after this", "s", gt=0)
     engine_transaction_timeout_s: float = _setting(30.0, "an unfinished transaction is aborted after this", "s", gt=0)
 

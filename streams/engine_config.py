@@ -21,7 +21,7 @@ class EngineConfig:
     events: str
     state: str
     dead_letters: str
-    max_batch_records: int = 128
+    max_batch_records: int = 512
     session_timeout_ms: int = 10_000
     transaction_timeout_ms: int = 30_000
     retry_seconds: tuple[float, ...] = (0.1, 0.5, 2.0, 5.0)
