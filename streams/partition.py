@@ -83,6 +83,7 @@ class Partition:
         self.ready = False
         self.seek_to: int | None = None
         self.next_offset = 0
+        self._expected = 0  # the offset after the last record offered
         self.failure: Exception | None = None
         self._means = means
         self._config = means.config
@@ -108,8 +109,14 @@ class Partition:
         """Take fetched records in, or drop them where they were fetched for an earlier owner or before a seek."""
         if self.ready and self.seek_to is None:
             self._queue += records
+            self._expected = records[-1].offset + 1
             self._queued_bytes += sum(_size(record) for record in records)
             self._arrived.set()
+
+    def fetch_again(self) -> None:
+        """Go back to what was to come next: what was on its way is lost."""
+        if self.ready and self.seek_to is None:
+            self.seek_to = self._expected
 
     @property
     def hungry(self) -> bool:
@@ -219,7 +226,7 @@ class Partition:
             await self._means.in_compute(self._store.clear)
             raise
         self._empty()
-        self.next_offset = self.seek_to = committed
+        self.next_offset = self.seek_to = self._expected = committed
         self.ready = True
         # A broken handler is given another try, but not the benefit of the doubt: a batch must go well first.
         self.status = "parked" if isinstance(self.failure, HandlerBroken) else "running"
