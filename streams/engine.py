@@ -185,8 +185,8 @@ class Engine(ConsumerRebalanceListener):
                 wait = waits[min(failures, len(waits) - 1)]
                 log.warning("fetch failed, retrying", error=repr(error), retry_in_seconds=wait)
                 # What the client had read of other partitions went with the error, their positions did not.
-                for owned in self._partitions.values():
-                    owned.fetch_again()
+                for each in self._partitions.values():
+                    each.fetch_again()
                 await asyncio.sleep(wait)
                 failures += 1
                 continue
