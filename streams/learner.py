@@ -1,11 +1,10 @@
 """The learner: follows `outcomes`, learns the online estimators from them, publishes snapshots to `models`.
 
-One learner is active, the others stand by: a consumer group over the one partition of `models` says who.
-Input offsets are stored inside the snapshot, so that state and offsets cannot disagree: whoever becomes
-active reads the last snapshot and learns on from exactly there. What was learned after the last snapshot
-is learned again, none twice. The order within a partition of `outcomes` is always the same; how partitions
-interleave is not, so with several the numbers that depend on the order differ a little from run to run,
-the counts never. Knows Kafka; knows nothing of how an estimator learns.
+One learner is active, the others stand by (election.py). Input offsets are stored inside the snapshot, so that state
+and offsets cannot disagree: whoever becomes active reads the last snapshot and learns on from exactly there. What was
+learned after the last snapshot is learned again, none twice. The order within a partition of `outcomes` is always the
+same; how partitions interleave is not, so with several the numbers that depend on the order differ a little from run to
+run, the counts never. Knows Kafka; knows nothing of how an estimator learns.
 """
 
 from __future__ import annotations
@@ -13,30 +12,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import structlog
-from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from streams.cluster import Cluster
 from streams.contracts import Outcome
+from streams.election import Duty, Member, Seat
 from streams.estimators import Estimators
 from streams.releases import SnapshotWriter, read_models
 from streams.restore import partitions_of
-from streams.transactions import Fenced, NotCommitted
 
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 256
 """Outcomes learned between two looks at the clock: about 0.1 s."""
-
-LEAVE_WITHIN_S = 20
-"""How long an active learner may take to publish what it has learned when it is to stop."""
 
 _decoder = msgspec.json.Decoder(Outcome)
 
@@ -55,7 +51,7 @@ class LearnerConfig:
     retry_seconds: float = 1.0
 
 
-class Term:
+class EstimatorTerm:
     """One learner's time as the active one: from the last snapshot on, until `leave` is set or something fails."""
 
     def __init__(self, config: LearnerConfig, compute: ThreadPoolExecutor, leave: asyncio.Event) -> None:
@@ -92,6 +88,16 @@ class Term:
         """Outcomes (and transaction markers) that are in the topic and not learned yet."""
         ends = ((source.partition, self._consumer.highwater(source)) for source in self._consumer.assignment())
         return sum(max(0, (end or 0) - self.offsets.get(partition, 0)) for partition, end in ends)
+
+    def status(self) -> dict[str, Any]:
+        """What the health page says."""
+        return {
+            "estimator": self.published,
+            "outcomes": self.estimators.outcomes,
+            "calibration_error": self.estimators.calibration_error,
+            "bad_records": self.bad,
+            "lag": self.lag,
+        }
 
     async def _restore(self) -> None:
         models = await read_models(self._config.cluster, self._config.models)
@@ -152,124 +158,29 @@ class Term:
         return await asyncio.get_running_loop().run_in_executor(self._compute, function, *arguments)
 
 
-class Learner(ConsumerRebalanceListener):
+class Learner(Member):
     """One member of the group `<app_id>-learner`: active, or standing by. Make it inside a running event loop."""
 
     def __init__(self, config: LearnerConfig) -> None:
-        self._config = config
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="learn")
-        self._election = config.cluster.consumer(
-            group_id=f"{config.app_id}-learner",
-            auto_offset_reset="latest",
+        seat = Seat(
+            config.cluster,
+            f"{config.app_id}-learner",
+            config.models,
             session_timeout_ms=config.session_timeout_ms,
-            heartbeat_interval_ms=min(3_000, config.session_timeout_ms // 3),
-            rebalance_timeout_ms=60_000,
+            retry_seconds=config.retry_seconds,
         )
-        self._stopping = asyncio.Event()
-        self._leave = asyncio.Event()
-        self._active: asyncio.Task[None] | None = None
-        self._term: Term | None = None
-        self._failure: BaseException | None = None
-        self._state = "starting"
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="learn")
+        self._estimating = Duty("estimators", seat, lambda leave: EstimatorTerm(config, self._compute, leave))
+        super().__init__(seat, [self._estimating])
 
     async def run(self) -> None:
         """Take part in the election until `stop` is called; raises what stopped it otherwise."""
-        self._election.subscribe([self._config.models], listener=self)
-        await self._election.start()
         try:
-            while not self._stopping.is_set():
-                await self._keep_seat()
+            await super().run()
         finally:
-            await self._step_down()
-            with contextlib.suppress(KafkaError, OSError):
-                await self._election.stop()
             self._compute.shutdown(wait=True)
-            self._state = "stopped"
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """Publish what was learned and leave the group."""
-        self._stopping.set()
 
     def status(self) -> dict[str, Any]:
         """What the health page says: plain JSON values."""
-        found: dict[str, Any] = {"state": self._state, "ready": self._state in ("standing by", "learning")}
-        if self._term is not None:
-            estimators = self._term.estimators
-            found |= {
-                "estimator": self._term.published,
-                "outcomes": estimators.outcomes,
-                "calibration_error": estimators.calibration_error,
-                "bad_records": self._term.bad,
-                "lag": self._term.lag,
-            }
-        return found
-
-    # -- election ----------------------------------------------------------------------------------
-
-    async def _keep_seat(self) -> None:
-        """The partition is only a token: it is paused, and what was fetched of it before is dropped."""
-        try:
-            await self._election.getmany(timeout_ms=200)
-        except KafkaError as error:
-            log.warning("election interrupted, retrying", error=repr(error))
-            await asyncio.sleep(self._config.retry_seconds)
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        try:
-            seats = list(assigned)
-            self._state = "standing by"
-            if seats:
-                self._election.pause(*seats)
-                self._leave = asyncio.Event()
-                self._active = asyncio.create_task(self._lead(self._leave), name="learner")
-        except Exception as error:  # the client library swallows what a listener raises
-            self._fail(error)
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        try:
-            await self._step_down()
-        except Exception as error:
-            self._fail(error)
-
-    async def _step_down(self) -> None:
-        self._leave.set()
-        if self._active is not None:
-            await asyncio.wait({self._active}, timeout=LEAVE_WITHIN_S)
-            self._active.cancel()
-            await asyncio.gather(self._active, return_exceptions=True)
-        self._active = self._term = None
-        self._state = "standing by"
-
-    def _fail(self, error: BaseException) -> None:
-        log.error("learner stops", error=repr(error))
-        self._failure = self._failure or error
-        self._stopping.set()
-
-    # -- being the active one ----------------------------------------------------------------------
-
-    async def _lead(self, leave: asyncio.Event) -> None:
-        """Serve terms until told to leave; after a failure a new one, from the last snapshot."""
-        while not leave.is_set():
-            self._state = "learning"
-            self._term = Term(self._config, self._compute, leave)
-            try:
-                await self._term.run()
-            except Fenced as error:
-                # Normally a rebalance follows soon. If none does, the other learner is gone again.
-                self._state, wait = "fenced", 2 * self._config.session_timeout_ms / 1000
-                log.warning("fenced", error=str(error), retry_in_seconds=wait)
-                await _pause(leave, wait)
-            except (NotCommitted, KafkaError, OSError) as error:
-                self._state = "retrying"
-                log.warning("starting again from the last snapshot", error=repr(error))
-                await _pause(leave, self._config.retry_seconds)
-            except Exception as error:
-                self._fail(error)
-                return
-
-
-async def _pause(leave: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(leave.wait(), seconds)
+        found = {"state": self.state, "ready": self.state in ("standing by", "learning")}
+        return self._estimating.status() | found
