@@ -18,6 +18,7 @@ import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.damage import damaged
 from streams.engine_config import EngineConfig
 from streams.job import Handler
 from streams.partition import Means, Partition
@@ -137,6 +138,7 @@ class Engine(ConsumerRebalanceListener):
     # -- group membership --------------------------------------------------------------------------
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self.joined = False
         try:
             await self._release(list(revoked))
         except Exception as error:  # the client library swallows what a listener raises
@@ -164,7 +166,7 @@ class Engine(ConsumerRebalanceListener):
     def _one_parked(self) -> None:
         """One partition's poison does not stop the others; where all are parked, the fault is this worker's."""
         failures = [owned.failure for owned in self._partitions.values() if owned.status == "parked"]
-        if len(failures) == len(self._partitions) and failures[-1] is not None:
+        if failures and len(failures) == len(self._partitions) and failures[-1] is not None:
             self._fail(failures[-1])
 
     def _fail(self, error: BaseException) -> None:
@@ -182,29 +184,38 @@ class Engine(ConsumerRebalanceListener):
             try:
                 batches = await self._consumer.getmany(timeout_ms=50, max_records=10_000)
             except KafkaError as error:
-                wait = waits[min(failures, len(waits) - 1)]
-                log.warning("fetch failed, retrying", error=repr(error), retry_in_seconds=wait)
                 # What the client had read of other partitions went with the error, their positions did not.
                 for each in self._partitions.values():
-                    each.fetch_again()
-                await asyncio.sleep(wait)
-                failures += 1
+                    each.intake.fetch_again()
+                if not self._leave_alone(error):
+                    wait = waits[min(failures, len(waits) - 1)]
+                    log.warning("fetch failed, retrying", error=repr(error), retry_in_seconds=wait)
+                    await asyncio.sleep(wait)
+                    failures += 1
                 continue
             failures = 0
             for source, records in batches.items():
                 owned = self._partitions.get(source)
                 if owned is not None:
-                    owned.offer(records)
+                    owned.intake.offer(records)
+
+    def _leave_alone(self, error: KafkaError) -> bool:
+        """Where one partition has a damaged batch, leave that one alone for a while: the others are read on."""
+        source = damaged(error, self._partitions)
+        if source is None:
+            return False
+        wait = self._partitions[source].intake.leave_alone(error)
+        log.error("a batch is damaged", partition=source.partition, error=str(error), retry_in_seconds=wait)
+        return True
 
     def _move_positions(self) -> None:
         for source, owned in self._partitions.items():
-            if not owned.ready:
-                continue
-            if owned.seek_to is not None:
-                self._consumer.seek(source, owned.seek_to)
-                owned.seek_to = None
+            intake = owned.intake
+            if intake.ready and intake.seek_to is not None:
+                self._consumer.seek(source, intake.seek_to)
+                intake.seek_to = None
             paused = source in self._consumer.paused()
-            if paused and owned.hungry:
+            if paused and intake.hungry:
                 self._consumer.resume(source)
-            elif not paused and owned.full:
+            elif not paused and intake.full:
                 self._consumer.pause(source)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from streams.deadletters import dead_letter_headers, fit
 from streams.engine_config import EngineConfig
+from streams.intake import Intake
 from streams.job import DeadLetter, Effects, Handler, OutputRecord, Record
 from streams.restore import restore
 from streams.store import Store, StoreDamaged, Stores
@@ -29,8 +30,6 @@ from streams.transactions import Fenced, NotCommitted, TooLarge, TransactionConf
 log = structlog.get_logger(__name__)
 
 _UNPROVED_POISON_LIMIT = 3
-_QUEUE_BATCHES = 8
-_QUEUE_BYTES = 16 * 2**20
 
 
 class HandlerBroken(Exception):
@@ -69,30 +68,24 @@ class Means:
 
 
 class Partition:
-    """One owned partition. The fetch loop offers records and moves to `seek_to`; `run` does the rest.
+    """One owned partition. The fetch loop fills its `intake`; `_run` does the rest.
 
     Attributes:
-        status: `restoring`, `running`, `retrying`, `fenced` or `parked`.
-        ready: records offered now will be processed; before, they are of an earlier fetch.
+        intake: what was fetched and waits.
         next_offset: the next offset to process.
     """
 
     def __init__(self, source: TopicPartition, means: Means, offsets: Offsets, parked: Callable[[], None]) -> None:
         self.source = source
-        self.status = "restoring"
-        self.ready = False
-        self.seek_to: int | None = None
+        self.intake = Intake(means.config.max_batch_records, means.config.retry_seconds)
         self.next_offset = 0
-        self._expected = 0  # the offset after the last record offered
-        self.failure: Exception | None = None
+        self._status = "restoring"
+        self._failure: Exception | None = None
         self._means = means
         self._config = means.config
         self._offsets = offsets
         self._parked = parked
         self._store: Store | None = None
-        self._queue: list[Record] = []
-        self._queued_bytes = 0
-        self._arrived = asyncio.Event()
         self._working = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._poisoned_in_a_row = 0
@@ -105,27 +98,14 @@ class Partition:
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"partition-{self.source.partition}")
 
-    def offer(self, records: Sequence[Record]) -> None:
-        """Take fetched records in, or drop them where they were fetched for an earlier owner or before a seek."""
-        if self.ready and self.seek_to is None:
-            self._queue += records
-            self._expected = records[-1].offset + 1
-            self._queued_bytes += sum(_size(record) for record in records)
-            self._arrived.set()
-
-    def fetch_again(self) -> None:
-        """Go back to what was to come next: what was on its way is lost."""
-        if self.ready and self.seek_to is None:
-            self.seek_to = self._expected
+    @property
+    def status(self) -> str:
+        """`restoring`, `running`, `unreadable`, `retrying`, `fenced` or `parked`."""
+        return "unreadable" if self.intake.unreadable and self._status == "running" else self._status
 
     @property
-    def hungry(self) -> bool:
-        return len(self._queue) < self._config.max_batch_records and self._queued_bytes < _QUEUE_BYTES
-
-    @property
-    def full(self) -> bool:
-        """The log is the buffer, not this process's memory: no more should be fetched for now."""
-        return len(self._queue) > _QUEUE_BATCHES * self._config.max_batch_records or self._queued_bytes > _QUEUE_BYTES
+    def failure(self) -> Exception | None:
+        return self._failure or self.intake.unreadable
 
     @property
     def users(self) -> int:
@@ -165,7 +145,8 @@ class Partition:
             try:
                 await transactions.open()
                 await self._take_over()
-                async for records in self._batches():
+                while True:
+                    records = await self.intake.take(self._limit or self._config.max_batch_records)
                     async with self._working:
                         await self._process(transactions, records)
                     failures = 0
@@ -186,57 +167,56 @@ class Partition:
         """Say what went wrong, and how long to wait before the partition is taken over again."""
         partition, wait = self.source.partition, 0.0
         if isinstance(error, TooLarge):
-            self.status = "retrying"
+            self._status = "retrying"
             log.warning("too large to commit", partition=partition, error=str(error))
         elif isinstance(error, Fenced):
             # Normally a rebalance ends this task soon. If none does, the fence was our own timed-out
             # transaction, and the partition is still ours to take over.
-            self.status, wait = "fenced", 2 * self._config.session_timeout_ms / 1000
+            self._status, wait = "fenced", 2 * self._config.session_timeout_ms / 1000
             log.warning("fenced", partition=partition, error=str(error), retry_in_seconds=wait)
         elif isinstance(error, NotCommitted | StoreDamaged | KafkaError | OSError):
             wait = self._config.retry_seconds[min(failures, len(self._config.retry_seconds) - 1)]
-            self.status = "retrying"
+            self._status = "retrying"
             log.warning("taking the partition over again", partition=partition, error=str(error), retry_in_seconds=wait)
         else:
-            self.status, self.failure, wait = "parked", error, self._config.park_seconds
+            self._status, self._failure, wait = "parked", error, self._config.park_seconds
             log.error("parked", partition=partition, error=repr(error), retry_in_seconds=wait, exc_info=error)
             self._parked()
         return wait
 
     async def _pause(self, seconds: float) -> None:
-        self.ready = False
-        self._empty()
+        self.intake.shut()
         await asyncio.sleep(seconds)
-
-    def _empty(self) -> None:
-        self._queue, self._queued_bytes = [], 0
-        self._arrived.clear()
 
     async def _take_over(self) -> None:
         """Bring the states up to date, find the committed offset, and ask the fetch loop to go there."""
-        self.status = "restoring"
+        self._status = "restoring"
         partition, started = self.source.partition, time.monotonic()
         if self._store is None:
-            self._store = await self._means.in_compute(self._means.stores.open, partition)
+            await self._means.in_compute(self._open)
+        store = self._open_store
         try:
-            await restore(self._config.cluster, TopicPartition(self._config.state, partition), self._store)
+            await restore(self._config.cluster, TopicPartition(self._config.state, partition), store)
             committed = await self._within_log(await self._offsets.committed(self.source))
-            await self._means.in_compute(self._means.handler.assigned, partition, self._store)
+            await self._means.in_compute(self._means.handler.assigned, partition, store)
         except StoreDamaged:
-            await self._means.in_compute(self._store.clear)
+            await self._means.in_compute(store.clear)
             raise
-        self._empty()
-        self.next_offset = self.seek_to = self._expected = committed
-        self.ready = True
+        self.next_offset = committed
+        self.intake.open(committed)
         # A broken handler is given another try, but not the benefit of the doubt: a batch must go well first.
-        self.status = "parked" if isinstance(self.failure, HandlerBroken) else "running"
+        self._status = "parked" if isinstance(self._failure, HandlerBroken) else "running"
         log.info(
             "partition taken over",
             partition=partition,
             offset=committed,
-            states=len(self._store),
+            states=len(store),
             seconds=round(time.monotonic() - started, 3),
         )
+
+    def _open(self) -> None:
+        """In the compute thread, so that `_give_up`, which comes after it there, finds what it opened."""
+        self._store = self._means.stores.open(self.source.partition)
 
     async def _within_log(self, committed: int | None) -> int:
         """Where to begin: `committed`, or the log's beginning where there is none or what it points at is gone."""
@@ -268,18 +248,6 @@ class Partition:
         return committed
 
     # -- batch by batch ----------------------------------------------------------------------------
-
-    async def _batches(self) -> AsyncIterator[list[Record]]:
-        """Yield whatever has arrived, at most `max_batch_records` at a time, or fewer where one was too large."""
-        while True:
-            await self._arrived.wait()
-            limit = self._limit or self._config.max_batch_records
-            records, self._queue = self._queue[:limit], self._queue[limit:]
-            self._queued_bytes -= sum(_size(record) for record in records)
-            if not self._queue:
-                self._arrived.clear()
-            if records:
-                yield records
 
     async def _process(self, transactions: TransactionPair, records: Sequence[Record]) -> None:
         """Apply and commit `records`; when the handler fails, halve them until the culprit stands alone."""
@@ -344,7 +312,7 @@ class Partition:
         if effects.states:
             await self._means.in_compute(store.take, effects.states, ends.get(self._config.state, store.position))
         self.next_offset = next_offset
-        self.status, self.failure = "running", None
+        self._status, self._failure = "running", None
 
     def _narrow_down(self, records: Sequence[Record], error: TooLarge) -> None:
         if len(records) > 1:
@@ -373,7 +341,3 @@ class Partition:
             record.timestamp,
         )
         return fit(record.key, record.value, headers)
-
-
-def _size(record: Record) -> int:
-    return len(record.key or b"") + len(record.value or b"")

@@ -6,7 +6,8 @@ loses it before it has any effect (`fail`), or loses only its answer (`lost`). W
 rests on: transactional ids and their epochs; records that are invisible until their transaction's markers are
 written, which comes after the commit was acknowledged; a last stable offset that holds readers back; offsets
 committed inside transactions, of which the larger log position counts; and members that are expelled from
-the group without knowing it.
+the group without knowing it. A batch in the log may be damaged (`damaged`): a fetch that comes to it raises, after it
+has moved the positions of the other partitions, whose records go with the error, as the client library's does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    CorruptRecordException,
     IllegalOperation,
     KafkaConnectionError,
     KafkaError,
@@ -63,6 +65,7 @@ class ModelKafka:
         self.latest: dict[str, Txn] = {}  # by transactional id
         self.group_offsets: dict[TopicPartition, tuple[int, int]] = {}
         self.offset_records = 0
+        self.damaged: dict[TopicPartition, int] = {}  # offset of the record that cannot be read
         self.gates: list[Gate] = []
         self.group = Group(self)
 
@@ -242,16 +245,20 @@ class ModelConsumer:
         return await self._cluster.request("fetch", lambda: self._read(max_records))  # type: ignore[no-any-return]
 
     def _read(self, max_records: int) -> dict[TopicPartition, list[Entry]]:
-        found = {}
+        found, damaged = {}, None
         for source, position in self._positions.items():
             if source in self._paused:
                 continue
             records = [entry for entry in self._kafka.visible(source) if entry.offset >= position][:max_records]
-            if records:
+            if self._kafka.damaged.get(source) in [entry.offset for entry in records]:
+                damaged = source
+            elif records:
                 found[source] = records
                 self._positions[source] = records[-1].offset + 1
             else:
                 self._positions[source] = max(position, self._kafka.stable_end(source))  # past what was aborted
+        if damaged is not None:
+            raise CorruptRecordException(f"Invalid CRC - {damaged}")
         return found
 
     async def committed(self, source: TopicPartition, gated: bool = True) -> int | None:

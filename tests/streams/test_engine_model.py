@@ -250,6 +250,19 @@ class EngineOnAModel(RuleBasedStateMachine):
     def time_out(self, turn: int, partition: int) -> None:
         self.kafka.time_out(f"app-{EVENTS}-{partition}-{turn}")
 
+    @precondition(lambda self: any(self.kafka.logs.get(TopicPartition(EVENTS, n)) for n in range(PARTITIONS)))
+    @rule(which=st.integers(0, 99))
+    def damage(self, which: int) -> None:
+        """A batch turns bad on the broker's disk: whoever reads it gets an error, and so does who reads beyond it."""
+        entries = [(n, e.offset) for n in range(PARTITIONS) for e in self.kafka.log(TopicPartition(EVENTS, n))[-3:]]
+        number, offset = entries[which % len(entries)]
+        self.kafka.damaged[TopicPartition(EVENTS, number)] = offset
+
+    @precondition(lambda self: self.kafka.damaged)
+    @rule()
+    def mend(self) -> None:
+        self.kafka.damaged.clear()
+
     # -- what must hold
 
     @invariant()
@@ -279,6 +292,7 @@ class EngineOnAModel(RuleBasedStateMachine):
             self._end()
 
     def _heal(self) -> None:
+        self.kafka.damaged.clear()
         for worker in [worker for worker in self.workers if worker.frozen]:
             self._kill(worker)
         if not self.workers:
@@ -339,59 +353,3 @@ TestEngineOnAModel = EngineOnAModel.TestCase
 TestEngineOnAModel.settings = settings(
     max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
-
-
-@pytest.fixture
-def machine() -> EngineOnAModel:
-    return EngineOnAModel()
-
-
-def fail(machine: EngineOnAModel, name: str) -> None:
-    machine.go_on(name)
-    machine.let_through([gate for gate in machine.waiting() if gate.name == name], "fail")
-
-
-def test_what_was_on_its_way_before_a_failure_is_not_taken(machine: EngineOnAModel) -> None:
-    """A fetch that began before the partition was taken over again would leave a hole where the failed batch was."""
-    machine._start(None)
-    machine.produce(0, [(b"a", b"x")])
-    fail(machine, "commit")
-    machine.hold_fetches(12)
-    machine.produce(0, [(b"a", b"x")])
-    machine.teardown()
-
-
-def test_a_disk_that_was_away_catches_up(machine: EngineOnAModel) -> None:
-    """What others have committed meanwhile is read from where the store was, no later."""
-    disk = Disk()
-    machine._start(disk)
-    machine.produce(0, [(b"a", b"x")])
-    machine.go_on("")
-    machine._kill(machine.workers[0])
-    machine._start(None)
-    machine.produce(0, [(b"a", b"x")])
-    machine.go_on("")
-    machine._kill(machine.workers[0])
-    machine._start(disk)
-    machine.produce(0, [(b"a", b"x")])
-    machine.teardown()
-
-
-def test_a_commit_whose_answer_was_lost_is_not_made_twice(machine: EngineOnAModel) -> None:
-    machine._start(None)
-    machine.produce(0, [(b"a", b"x"), (b"a", b"x")])
-    machine.go_on("commit")
-    machine.let_through([gate for gate in machine.waiting() if gate.name == "commit"], "lost")
-    machine.teardown()
-
-
-def test_a_zombie_between_commit_and_answer_writes_nothing_more(machine: EngineOnAModel) -> None:
-    machine._start(None)
-    machine.produce(0, [(b"a", b"x")])
-    machine.go_on("commit")
-    machine.freeze(0)
-    machine._start(None)
-    machine.go_on("")
-    machine.produce(0, [(b"a", b"x")])
-    machine.wake(10)
-    machine.teardown()
