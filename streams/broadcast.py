@@ -24,6 +24,7 @@ from models.serving import ServingModel
 from policy.frequency import StreamingFrequency
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
+from streams.damage import damaged
 from streams.estimators import unpack_frequency
 from streams.names import Topics
 from streams.restore import partitions_of
@@ -38,7 +39,8 @@ Load = Callable[[ReleasePointer], ServingModel]
 ItemChange = tuple[str, ItemVector | None]
 
 RETRY_S = 5.0
-"""A release that could not be taken (files not there yet, items of another encoder) is tried again after this."""
+"""A release that could not be taken (files not there yet, items of another encoder) is tried again after this, and so
+is a batch that could not be read."""
 
 _model_decoder = msgspec.json.Decoder(ModelMessage)
 
@@ -134,7 +136,11 @@ class Shelf:
 
 
 class Broadcast:
-    """Follows `item_vectors` and `models`; `ready` is set once both were read to their end and a release is there."""
+    """Follows `item_vectors` and `models`; `ready` is set once both were read to their end and a release is there.
+
+    `unreadable`: partitions with a batch that cannot be read, and when (monotonic) it is tried again; since it was
+    met nothing of that partition has been known.
+    """
 
     def __init__(self, cluster: Cluster, topics: Topics, load: Load) -> None:
         self._cluster = cluster
@@ -142,6 +148,8 @@ class Broadcast:
         self._shelf = Shelf(load)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="broadcast")
         self._position: dict[int, int] = {}
+        self._next: dict[TopicPartition, int] = {}  # the offset after the last record read
+        self.unreadable: dict[TopicPartition, float] = {}
         self.ready = asyncio.Event()
 
     def world(self) -> World:
@@ -165,6 +173,7 @@ class Broadcast:
         # Everything before the first release is taken: one met on the way would be built from half a catalogue,
         # and perhaps be an old one.
         consumer.assign(vectors + models)
+        self._next = dict(await consumer.beginning_offsets(vectors + models))
         await self._read_to_end(consumer, vectors + models)
         while True:
             await self._in_thread(self._take_release)
@@ -179,13 +188,32 @@ class Broadcast:
                 await self._read_some(consumer)
 
     async def _read_some(self, consumer: AIOKafkaConsumer) -> None:
+        for source, again_at in self.unreadable.items():
+            if time.monotonic() >= again_at and source in consumer.paused():
+                consumer.resume(source)
         try:
             batches = await consumer.getmany(timeout_ms=200, max_records=5_000)
         except KafkaError as error:
+            # What the client had read of other partitions went with the error, their positions did not.
+            for source, offset in self._next.items():
+                consumer.seek(source, offset)
+            await self._wait_after(error, consumer)
+            return
+        for source, records in batches.items():
+            self._next[source] = records[-1].offset + 1
+            self.unreadable.pop(source, None)
+        await self._in_thread(self._tell, batches)
+
+    async def _wait_after(self, error: KafkaError, consumer: AIOKafkaConsumer) -> None:
+        """Leave a partition with a damaged batch alone for a while: the others are read on."""
+        source = damaged(error, self._next)
+        if source is None:
             log.warning("items and models could not be read, retrying", error=repr(error))
             await asyncio.sleep(0.5)
-            return
-        await self._in_thread(self._tell, batches)
+        else:
+            log.error("a batch is damaged", topic=source.topic, partition=source.partition, error=str(error))
+            consumer.pause(source)
+            self.unreadable[source] = time.monotonic() + RETRY_S
 
     async def _in_thread(self, function: Callable[..., None], *arguments: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)

@@ -92,14 +92,17 @@ class Worker:
         """What the health page says: plain JSON values."""
         partitions = self._engine.status()
         running = [one for one in partitions.values() if one["status"] == "running"]
+        unreadable = sorted(f"{source.topic}-{source.partition}" for source in self._broadcast.unreadable)
         return {
             "state": self._state,
             "ready": self._state == "running"
             and self._engine.joined
             and self._engine.connected
-            and len(running) == len(partitions),
+            and len(running) == len(partitions)
+            and not unreadable,
             "silence_seconds": round(self._engine.silence_seconds, 3),
             "partitions": partitions,
+            "unreadable": unreadable,
             "lag": sum(one["lag"] for one in partitions.values()),
             **self._pipeline.status(),
         }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,6 +19,9 @@ from streams.contracts import EstimatorSnapshot, ItemVector, ReleasePointer, enc
 from streams.estimators import Estimators
 from streams.names import Topics
 from tests import small
+from tests.streams.model_kafka import ModelCluster, ModelConsumer, ModelKafka
+
+Follow = Callable[[], Awaitable[Broadcast]]
 
 POINTER = ReleasePointer("r0", "", small.START)
 
@@ -77,6 +83,7 @@ def test_a_worker_without_events_keeps_one_change_of_a_kind(shelf: Shelf) -> Non
 def test_a_release_that_is_not_there_yet_is_tried_again_and_the_last_good_one_stays(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(broadcast.time, "monotonic", lambda: 100.0)
     shelf.tell_release(ReleasePointer("missing", "", small.START))
     shelf.take_release((40,))
     assert shelf.loaded == "r0"
@@ -158,3 +165,73 @@ def test_an_estimator_that_cannot_be_unpacked_is_left_out(shelf: Shelf) -> None:
     shelf.tell_estimator(msgspec.structs.replace(broken, estimator="broken"))
     told = shelf.world().estimator
     assert told is not None and told.estimator == good.estimator
+
+
+class Answering(ModelCluster):
+    """A model of a cluster that answers every request at once."""
+
+    async def request(self, name: str, effect: Callable[[], Any]) -> Any:
+        return effect()
+
+
+@pytest.fixture
+def kafka() -> ModelKafka:
+    return ModelKafka(1)
+
+
+@pytest.fixture
+async def follow(kafka: ModelKafka, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Follow]:
+    """Have a broadcast follow the model's topics, read to their ends; reads a little more with every call."""
+
+    async def one_partition(cluster: object, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, 0)]
+
+    cluster = Answering(kafka, "w")
+    consumer = ModelConsumer(cluster)
+    following = Broadcast(cluster, Topics(), load)  # type: ignore[arg-type]
+    monkeypatch.setattr(broadcast, "partitions_of", one_partition)
+
+    async def read() -> Broadcast:
+        if following._next:
+            await following._read_some(consumer)  # type: ignore[arg-type]
+        else:
+            task = asyncio.create_task(following._follow(consumer))  # type: ignore[arg-type]
+            await following.ready.wait()
+            task.cancel()
+        return following
+
+    yield read
+    following._thread.shutdown()
+
+
+def publish(kafka: ModelKafka, topic: str, key: str, value: object) -> None:
+    kafka.append(TopicPartition(topic, 0), key.encode(), encode(value), None)
+
+
+@pytest.mark.parametrize("bad", ["models", "item_vectors"])
+async def test_a_damaged_batch_costs_the_other_topic_nothing(
+    kafka: ModelKafka, follow: Follow, bad: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client had read the other topic, and moved on, before it came to the batch that it cannot read."""
+    for name, item in small.items().items():
+        publish(kafka, "item_vectors", name, item)
+    publish(kafka, "models", "release", POINTER)
+    following = await follow()
+    assert (len(following.world().index), following.world().estimator) == (40, None)
+    kafka.damaged[TopicPartition(bad, 0)] = len(kafka.log(TopicPartition(bad, 0)))
+    publish(kafka, "item_vectors", "i50", small.item_vector(50))
+    publish(kafka, "models", "estimator", snapshot())
+
+    def known() -> tuple[bool, bool]:
+        world = following.world()
+        return len(world.index) == 41, world.estimator is not None
+
+    for _ in range(3):
+        await follow()
+    assert known() == (bad != "item_vectors", bad != "models")
+    assert list(following.unreadable) == [TopicPartition(bad, 0)]
+    kafka.damaged.clear()
+    following.unreadable[TopicPartition(bad, 0)] = 0.0
+    await follow()
+    assert known() == (True, True)
+    assert not following.unreadable
