@@ -7,6 +7,7 @@ nothing about what is in the folders.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -36,6 +37,9 @@ class Slot:
         except BlockingIOError:
             os.close(handle)
             return None
+        except BaseException:
+            os.close(handle)
+            raise
         return Slot(lock, handle)
 
     def note(self, position: int) -> None:
@@ -44,12 +48,13 @@ class Slot:
 
     @property
     def noted(self) -> int:
-        """What `note` wrote last, by whoever; -1 for nothing."""
-        written = os.pread(self._handle, 20, 0)
+        """What `note` wrote last, by whoever, of contents that are still there; -1 for nothing."""
+        written = os.pread(self._handle, 20, 0) if self.path.exists() else b""
         return int(written) if written.isdigit() else -1
 
     def empty(self) -> None:
-        """Remove what is in the folder."""
+        """Remove what is in the folder, and the note of it, first: it would outlive a death in between."""
+        os.ftruncate(self._handle, 0)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def release(self) -> None:
@@ -68,15 +73,27 @@ def take_slot(folder: Path) -> Slot:
     for seconds in _HELD_FOR_A_MOMENT_S:
         time.sleep(seconds)
         locks = locks_in(folder)
-        free = sorted((slot for lock in locks if (slot := Slot.hold(lock))), key=lambda slot: slot.noted)
-        if free or not locks:
+        if (furthest := _furthest(locks)) is not None:
+            return furthest
+        if not locks:
             break
-    if not free:
-        return _new_slot(folder)
-    for superfluous in free[:-1]:  # left by an owner who slept while another went on
-        superfluous.empty()
-        superfluous.release()
-    return free[-1]
+    return _new_slot(folder)
+
+
+def _furthest(locks: list[Path]) -> Slot | None:
+    """Hold the free slot whose contents go furthest and empty the other free ones; None where none is free."""
+    with contextlib.ExitStack() as held:  # nothing stays held where anything fails
+        free = []
+        for lock in locks:
+            if (slot := Slot.hold(lock)) is not None:
+                held.callback(slot.release)
+                free.append(slot)
+        free.sort(key=lambda slot: slot.noted)
+        for superfluous in free[:-1]:  # left by an owner who slept while another went on
+            superfluous.empty()
+            superfluous.release()
+        held.pop_all()
+    return free[-1] if free else None
 
 
 def _new_slot(folder: Path) -> Slot:

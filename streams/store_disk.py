@@ -16,40 +16,27 @@ import hashlib
 import threading
 import time
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 from msgspec import Struct
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    Cache,
-    DBCompressionType,
-    Options,
-    Rdict,
-    ReadOptions,
-    WriteBatch,
-    WriteBufferManager,
-    WriteOptions,
-)
+from rocksdict import AccessType, Options, Rdict, ReadOptions, WriteBatch
 
 from streams.slots import Slot
 from streams.store import Mark, Store, StoreDamaged
+from streams.store_memory import OPEN_FILES, Memory, unlogged
 
 log = structlog.get_logger(__name__)
 
 FORMAT = 1
 FLUSH_SECONDS = 300.0
-"""What is in memory only is written out this often at least: a restart reads it from the changelog otherwise."""
+"""What is in memory only is written out about this often at least: a restart reads it from the changelog otherwise."""
 
 _STATE, _MARK, _ABOUT = b"s", b"w", b"m"
 _SCRUBBED_ONE_BY_ONE = 16
-_OPEN_FILES = 64  # of one partition, each of up to 64 MiB
 _OLD_FILES_S = {"ttl": "43200", "periodic_compaction_seconds": "86400"}
-_MIB = 2**20
 
 
 class About(Struct, array_like=True):
@@ -68,48 +55,6 @@ class About(Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _about_decoder = msgspec.msgpack.Decoder(About)
-
-
-@dataclass(frozen=True)
-class Memory:
-    """The memory that all stores of a process share: blocks read, and what is not written out yet, `mib` in all."""
-
-    mib: int
-    cache: Cache
-    buffers: WriteBufferManager
-
-    @staticmethod
-    def of(mib: int) -> Memory:
-        cache = Cache(mib * _MIB)
-        # What is in write buffers is charged to the cache, which shrinks by it.
-        return Memory(mib, cache, WriteBufferManager.new_write_buffer_manager_with_cache(mib * _MIB // 4, False, cache))
-
-    def options(self) -> Options:
-        """How RocksDB is run: point lookups of states of some KB, two background threads for all stores."""
-        buffer = min(16, max(2, self.mib // 16)) * _MIB
-        table = BlockBasedOptions()
-        table.set_block_cache(self.cache)
-        table.set_block_size(4096)
-        table.set_format_version(5)
-        table.set_bloom_filter(10, False)
-        table.set_cache_index_and_filter_blocks(True)  # or they would be outside the bound
-        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.set_block_based_table_factory(table)
-        options.set_paranoid_checks(True)
-        options.set_write_buffer_manager(self.buffers)
-        options.set_write_buffer_size(buffer)
-        options.set_arena_block_size(128 * 1024)
-        options.set_max_bytes_for_level_base(4 * buffer)
-        options.set_target_file_size_base(64 * _MIB)
-        options.set_compression_type(DBCompressionType.lz4())
-        options.set_bottommost_compression_type(DBCompressionType.zstd())
-        options.set_max_background_jobs(2)
-        options.set_max_open_files(_OPEN_FILES)
-        options.set_keep_log_file_num(2)
-        options.set_max_log_file_size(_MIB)
-        return options
 
 
 class DiskStore(Store):
@@ -131,7 +76,14 @@ class DiskStore(Store):
             self._open()
         except StoreDamaged as error:
             log.warning("local store is damaged: rebuilding it from the changelog", path=str(slot), error=str(error))
+            self._clear_anew()
+
+    def _clear_anew(self) -> None:
+        try:
             self.clear()
+        except BaseException:
+            self._shut()  # else RocksDB keeps the folder from whoever tries next in this process
+            raise
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -199,8 +151,7 @@ class DiskStore(Store):
                 if before is not None or state is not None:
                     self._change(batch, about, place, before, None if state is None else _stored(key, state))
             self._write(batch, about)
-            if time.monotonic() - self._flushed > FLUSH_SECONDS:
-                self._flush()
+            self._flush_old()
 
     def _before(self, places: list[bytes]) -> list[bytes | None]:
         """What is stored at `places` now."""
@@ -237,16 +188,27 @@ class DiskStore(Store):
         batch.put(_ABOUT, _encode(about))
         with _damage():
             self._opened.write(batch)
+        self._unwritten = True
         self._become(about)
 
     def _become(self, about: About) -> None:
         self._about = about
         self.position, self.origin, self.contact = about.position, about.origin, about.contact
 
+    def flush_old(self) -> None:
+        """Write out what is in memory only for long, also where nothing is taken any more. For upkeep's thread."""
+        with self._writing:
+            if not self.closed:
+                self._flush_old()
+
+    def _flush_old(self) -> None:
+        if self._unwritten and time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flush()
+
     def _flush(self) -> None:
         with _damage():
             self._opened.flush()
-        self._flushed = time.monotonic()
+        self._flushed, self._unwritten = time.monotonic(), False
         self._slot.note(self.position)
 
     # -- what was deleted ----------------------------------------------------------------------------
@@ -288,10 +250,12 @@ class DiskStore(Store):
             return
         self.closed = True
         with self._writing:
-            with contextlib.suppress(StoreDamaged):  # what is not written out is read from the changelog again
-                self._flush()
-            self._shut()
-            self._slot.release()
+            try:
+                with contextlib.suppress(StoreDamaged, OSError):  # what is not written out is in the changelog
+                    self._flush()
+            finally:
+                self._shut()
+                self._slot.release()
 
     @property
     def _opened(self) -> Rdict:
@@ -309,11 +273,11 @@ class DiskStore(Store):
 
     def _open(self) -> None:
         self._scrub.clear()
-        self._flushed = time.monotonic()
+        self._flushed, self._unwritten = time.monotonic(), False
         with _damage():
             self._slot.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._db = Rdict(str(self._slot.path), self._memory.options())
-            self._db.set_write_options(_unlogged())
+            self._db.set_write_options(unlogged())
             self._db.set_options(_OLD_FILES_S)
             self._become(read_about(self._db))
 
@@ -344,19 +308,13 @@ def peek(path: Path, key: bytes) -> tuple[About, bool]:
     What is in its user's memory only is not seen. Raises `StoreDamaged` where the files cannot be read.
     """
     options = Options(raw_mode=True)
-    options.set_max_open_files(_OPEN_FILES)
+    options.set_max_open_files(OPEN_FILES)
     with _damage():
         db = Rdict(str(path), options, access_type=AccessType.read_only(False))
         try:
             return read_about(db), db.get(_STATE + _hash(key)) is not None
         finally:
             db.close()
-
-
-def _unlogged() -> WriteOptions:
-    options = WriteOptions()
-    options.disable_wal = True
-    return options
 
 
 def _hash(key: bytes) -> bytes:

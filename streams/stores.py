@@ -1,8 +1,9 @@
 """All of a worker's stores on disk: their folders, the memory they share, and the upkeep that goes on beside them.
 
 A partition's store lies in `<folder>/<topic>-<partition>/slot-<n>`: the next worker of this machine that owns the
-partition goes on with it. Upkeep rewrites files with bytes of deleted states and removes what was left behind for so
-long that it would be rebuilt anyway. Knows nothing of what states mean or of Kafka.
+partition goes on with it. Upkeep writes out what is only in memory for long, rewrites files with bytes of deleted
+states, and removes what was left behind for so long that it would be rebuilt anyway. Knows nothing of what states mean
+or of Kafka.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 import structlog
 
 from streams.slots import Slot, sweep, take_slot
-from streams.store import Mark, Store, StoreDamaged
-from streams.store_disk import DiskStore, Memory, peek
+from streams.store import Mark, Store
+from streams.store_disk import DiskStore, peek
+from streams.store_memory import Memory
 
 log = structlog.get_logger(__name__)
 
@@ -72,10 +74,11 @@ class DiskStores:
         next_sweep = time.monotonic()
         while self._some_open():
             if time.monotonic() >= next_sweep:
-                for path in sweep(self._config.folder, self._config.keep_seconds):
-                    log.info("removed a local store that nobody has used for long", path=str(path))
                 next_sweep = time.monotonic() + SWEEP_SECONDS
-            self._scrub()
+                self._sweep()
+            for store in self._stores:
+                if not store.closed:
+                    _look_after(store)
             time.sleep(UPKEEP_SECONDS)
 
     def _some_open(self) -> bool:
@@ -85,14 +88,23 @@ class DiskStores:
                 self._upkeep = None
             return bool(self._stores)
 
-    def _scrub(self) -> None:
-        for store in self._stores:
-            if store.to_scrub and not store.closed:
-                try:
-                    store.scrub()
-                except StoreDamaged as error:
-                    if not store.closed:  # else it was given up in the middle, and the next owner begins again
-                        log.warning("deleted states are not off the disk yet; trying again", error=str(error))
+    def _sweep(self) -> None:
+        try:
+            for path in sweep(self._config.folder, self._config.keep_seconds):
+                log.info("removed a local store that nobody has used for long", path=str(path))
+        except Exception as error:  # whatever it is, nobody else would do the rounds after this one
+            log.warning("old local stores are not removed yet; trying again", error=repr(error))
+
+
+def _look_after(store: DiskStore) -> None:
+    """Write out what is only in memory for long, and get deleted states off the disk; never raises."""
+    try:
+        store.flush_old()
+        if store.to_scrub:
+            store.scrub()
+    except Exception as error:  # as in `_sweep`
+        if not store.closed:  # else it was given up in the middle, and the next owner begins again
+            log.warning("upkeep of a local store failed; trying again", to_scrub=store.to_scrub, error=repr(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +128,8 @@ class Copy:
 def find_copies(folder: Path, key: bytes, keep_seconds: float) -> list[Copy]:
     """The stores below `folder` whose files have a state of `key`, or may have its bytes, also those in use.
 
-    What a worker has only in memory, up to `store_disk.FLUSH_SECONDS` old, is not seen. Raises `StoreDamaged` for a
-    store that cannot be read.
+    What a worker has only in memory, up to about `store_disk.FLUSH_SECONDS` old, is not seen. Raises `StoreDamaged`
+    for a store that cannot be read.
     """
     found = [_copy(lock, key, keep_seconds) for lock in sorted(folder.glob("*/slot-*.lock"))]
     return [copy for copy in found if copy is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -12,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from rocksdict import Options, Rdict
 
 from streams import store_disk
-from streams.slots import take_slot
+from streams.slots import Slot, take_slot
 from streams.store import StoreDamaged
-from streams.store_disk import DiskStore, Memory
+from streams.store_disk import DiskStore
+from streams.store_memory import Memory
 
 MEMORY = Memory.of(16)
 STATES = {b"user-%d" % number: os.urandom(1500) for number in range(400)}
@@ -44,13 +47,52 @@ def test_opened_again_it_is_as_it_was_left(store: DiskStore, tmp_path: Path):
     again.close()
 
 
+@pytest.mark.parametrize("error", [OSError("no space left on device"), RuntimeError("anything")])
+def test_closed_it_is_free_whatever_fails_then(
+    store: DiskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    """Else the partition's next owner in this process would find the slot held, and begin from the changelog."""
+
+    def fail(slot: Slot, position: int) -> None:
+        raise error
+
+    store.take({b"a": b"1"}, 1)
+    with monkeypatch.context() as failing:
+        failing.setattr(Slot, "note", fail)
+        with contextlib.nullcontext() if isinstance(error, OSError) else pytest.raises(RuntimeError):
+            store.close()
+    again = open_store(tmp_path)
+    assert again._slot.path == store._slot.path
+    assert dict(again) == {b"a": b"1"}
+    again.close()
+
+
+def test_a_rebuild_that_fails_gives_the_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The next attempt is in the same process, whose RocksDB must not hold the folder still."""
+    (tmp_path / "slot-0").mkdir()
+    (tmp_path / "slot-0" / "CURRENT").write_bytes(b"nonsense")
+    slot = take_slot(tmp_path)
+
+    def fail(slot: Slot, position: int) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Slot, "note", fail)
+        with pytest.raises(OSError, match="no space") as failed:
+            DiskStore(slot, MEMORY)
+    Rdict(str(slot.path), Options(raw_mode=True)).close()  # fails where they are held
+    del failed  # its traceback has the store, as for whoever handles it
+    slot.release()
+
+
 # -- killed ----------------------------------------------------------------------------------------
 
 WRITER = """
 import sys
 from pathlib import Path
 from streams.slots import take_slot
-from streams.store_disk import DiskStore, Memory
+from streams.store_disk import DiskStore
+from streams.store_memory import Memory
 store = DiskStore(take_slot(Path(sys.argv[1])), Memory.of(16))
 number = store.position
 print("ready", flush=True)
@@ -185,7 +227,8 @@ import os, resource, sys
 from pathlib import Path
 from streams.slots import take_slot
 from streams.store import StoreDamaged
-from streams.store_disk import DiskStore, Memory
+from streams.store_disk import DiskStore
+from streams.store_memory import Memory
 store = DiskStore(take_slot(Path(sys.argv[1])), Memory.of(16))
 store.take({b"a": b"1"}, 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))  # writes beyond fail, as on a full disk
@@ -237,7 +280,8 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from streams.slots import take_slot
-from streams.store_disk import DiskStore, Memory
+from streams.store_disk import DiskStore
+from streams.store_memory import Memory
 store = DiskStore(take_slot(Path(sys.argv[1])), Memory.of(16))
 store.take({b"a": b"holder's"}, 5)
 store._flush()

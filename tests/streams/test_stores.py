@@ -7,15 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams import store_disk
 from streams import stores as module
-from streams.slots import sweep, take_slot
+from streams.slots import Slot, sweep, take_slot
 from streams.store import StoreDamaged
-from streams.store_disk import DiskStore
+from streams.store_disk import DiskStore, peek
 from streams.stores import DiskConfig, DiskStores, find_copies
 
 
@@ -108,6 +110,51 @@ def test_upkeep_scrubs_and_sweeps_by_itself(tmp_path: Path, monkeypatch: pytest.
     store.close()
     while stores._upkeep is not None:
         time.sleep(0.01)
+
+
+def test_upkeep_outlives_what_fails_in_one_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nobody would scrub and sweep for the rest of the worker's life: one full disk, or one file gone, is enough."""
+    monkeypatch.setattr(module, "UPKEEP_SECONDS", 0.02)
+    monkeypatch.setattr(module, "SWEEP_SECONDS", 0.0)
+    failed: list[str] = []
+
+    def failing_once(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if name in failed:
+                return real(*arguments)
+            failed.append(name)
+            raise OSError("no space left on device")
+
+        return call
+
+    monkeypatch.setattr(module, "sweep", failing_once("sweep", sweep))
+    monkeypatch.setattr(Slot, "note", failing_once("note", Slot.note))
+    monkeypatch.setattr(store_disk, "FLUSH_SECONDS", -1.0)
+    left = tmp_path / "state-7" / "slot-0"
+    left.mkdir(parents=True)
+    left.with_suffix(".lock").touch()
+    os.utime(left.with_suffix(".lock"), (1, 1))
+    store = opened(open_stores(tmp_path, keep_seconds=3600.0), 0)
+    monkeypatch.setattr(store, "_unwritten", True)
+    while left.exists() or store._unwritten:  # the test's timeout is the bound
+        time.sleep(0.01)
+    assert sorted(failed) == ["note", "sweep"]
+    store.close()
+
+
+def test_what_is_only_in_memory_is_written_out_though_nothing_more_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "UPKEEP_SECONDS", 0.02)
+    store = opened(open_stores(tmp_path), 0)
+    store._flush()
+    store.take({b"a": b"1"}, 1)
+    path = tmp_path / "state-0" / "slot-0"
+    assert not peek(path, b"a")[1]
+    monkeypatch.setattr(store_disk, "FLUSH_SECONDS", 0.0)  # later
+    while not peek(path, b"a")[1]:  # the test's timeout is the bound
+        time.sleep(0.01)
+    store.close()
 
 
 def test_closing_ends_a_scrub_in_the_middle(tmp_path: Path):
