@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
-from models.config import ACTIONS, EvolutionConfig, Float32
+from models import sections
+from models.config import ACTIONS, EvolutionConfig
 from models.features import FeatureSpace
 
-FORMAT = 1
+FORMAT = 2
+"""Written for a release with counts and a blend; one without them is of format 1, as it always was."""
 WEIGHTS, MANIFEST = "weights.safetensors", "release.json"
 
 
@@ -36,9 +39,10 @@ class Release:
         config: shape of the evolution model.
         space: where item features become columns.
         item_ids: n items that the training saw; row i of ``tower.residual`` belongs to item i.
-        arrays: float32 weights by name, as in ``expected_shapes``.
+        arrays: float32 weights by name, as in ``expected_shapes``; counts and blend besides, as in models/sections.py.
         text_encoder: fingerprint of the encoder that made the text vectors.
         facts: how it was trained, for people: JSON values only.
+        source: of the tables of counts the one that gives candidates; none in a release without counts.
 
     Raises:
         ValueError: an array is missing, unexpected, not finite, or of another shape or type.
@@ -47,16 +51,17 @@ class Release:
     config: EvolutionConfig
     space: FeatureSpace
     item_ids: tuple[str, ...]
-    arrays: dict[str, Float32]
+    arrays: dict[str, npt.NDArray[Any]]
     text_encoder: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.item_ids)) != len(self.item_ids):
             raise ValueError("Release.item_ids holds an id twice, expected distinct ids")
         expected = expected_shapes(self.config, self.space.columns, len(self.item_ids))
-        if self.arrays.keys() != expected.keys():
-            odd = sorted(self.arrays.keys() ^ expected.keys())
+        optional = sections.optional(self.arrays)
+        if odd := sorted((self.arrays.keys() - optional) ^ expected.keys()):
             raise ValueError(f"Release.arrays: missing or unexpected {odd}")
         for name, shape in expected.items():
             array = self.arrays[name]
@@ -64,6 +69,12 @@ class Release:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, expected float32 {shape}")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} holds NaN or infinity, expected finite weights")
+        sections.check(self.arrays, len(self.item_ids), self.source)
+
+    @property
+    def format(self) -> int:
+        """The oldest format that can say all of it, so that what an older version can read it does read."""
+        return FORMAT if self.source else 1
 
     @cached_property
     def id(self) -> str:
@@ -102,8 +113,8 @@ class Release:
                 raise FileNotFoundError(f"no release at {path}: {name} is missing")
         try:
             manifest = json.loads((path / MANIFEST).read_bytes())
-            if manifest["format"] != FORMAT:
-                raise ValueError(f"{path}: format {manifest['format']}, this version reads {FORMAT}")
+            if not 1 <= manifest["format"] <= FORMAT:
+                raise ValueError(f"{path}: format {manifest['format']}, this version reads 1 to {FORMAT}")
             weights = (path / WEIGHTS).read_bytes()
             if (digest := hashlib.sha256(weights).hexdigest()) != manifest["weights_sha256"]:
                 raise ValueError(f"{path}: sha256 of {WEIGHTS} is {digest}, expected {manifest['weights_sha256']}")
@@ -115,7 +126,7 @@ class Release:
         return release
 
     @classmethod
-    def _of(cls, manifest: dict[str, Any], arrays: dict[str, Float32]) -> Release:
+    def _of(cls, manifest: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Release:
         space = FeatureSpace(
             text_mean=arrays.pop("space.text_mean"),
             vocabulary=tuple(manifest["vocabulary"]),
@@ -129,6 +140,7 @@ class Release:
             arrays=arrays,
             text_encoder=manifest["text_encoder"],
             facts=manifest["facts"],
+            source=manifest.get("source", ""),
         )
 
     def _weights(self) -> bytes:
@@ -139,7 +151,7 @@ class Release:
 
     def _manifest(self, weights_sha256: str) -> dict[str, Any]:
         content = {
-            "format": FORMAT,
+            "format": self.format,
             "config": asdict(self.config),
             "vocabulary": list(self.space.vocabulary),
             "year_mean": self.space.year_mean,
@@ -148,7 +160,7 @@ class Release:
             "facts": self.facts,
             "weights_sha256": weights_sha256,
             "item_ids": list(self.item_ids),
-        }
+        } | ({"source": self.source} if self.source else {})
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         shape = f"d{self.config.dim}l{self.config.layers}w{self.config.window}"
         return {"id": f"{shape}-{digest[:12]}"} | content
