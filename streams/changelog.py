@@ -15,7 +15,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
@@ -68,7 +68,10 @@ async def describe(cluster: Cluster, source: TopicPartition, consumer: AIOKafkaC
 
 
 async def topic_identity(admin: AIOKafkaAdminClient, topic: str) -> str | None:
-    """Cluster id and topic id, None where the cluster has none (before Kafka 2.8)."""
+    """Cluster id and topic id, None where the cluster has none (before Kafka 2.8).
+
+    Raises KafkaError also where the cluster's answer says that it cannot tell just now.
+    """
     try:
         # The client library stops at version 5 of this request; topic ids came with 10. It has no public way to
         # send a request of one's own.
@@ -76,6 +79,8 @@ async def topic_identity(admin: AIOKafkaAdminClient, topic: str) -> str | None:
     except NotImplementedError:  # the library's word for a cluster that does not know the version
         return None
     (described,) = answer["topics"]
+    if described["error_code"]:
+        raise for_code(described["error_code"])(topic)
     return None if described["topic_id"] == _NO_ID else f"{answer['cluster_id']}/{described['topic_id']}"
 
 

@@ -149,7 +149,7 @@ class Engine(ConsumerRebalanceListener):
             self.joined = True
             for source in assigned:
                 self._consumer.pause(source)
-                owned = self._partitions[source] = Partition(source, self._means, self._consumer, self._one_parked)
+                owned = self._partitions[source] = Partition(source, self._means, self._consumer, self)
                 owned.start()
         except Exception as error:
             self._fail(error)
@@ -163,11 +163,15 @@ class Engine(ConsumerRebalanceListener):
         await self._stopping.wait()
         await asyncio.sleep(self._config.stop_seconds)
 
-    def _one_parked(self) -> None:
+    def parked(self) -> None:
         """One partition's poison does not stop the others; where all are parked, the fault is this worker's."""
         failures = [owned.failure for owned in self._partitions.values() if owned.status == "parked"]
         if failures and len(failures) == len(self._partitions) and failures[-1] is not None:
             self._fail(failures[-1])
+
+    def broken(self, error: BaseException) -> None:
+        """A partition has ended by itself."""
+        self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         log.error("engine stops", error=repr(error))

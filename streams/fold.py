@@ -1,8 +1,8 @@
 """Folding a batch of events into user states: what each event does to what is remembered of its user.
 
 Events go in in offset order, states come out changed, with the outcomes that closed on the way. Pure:
-the same events and states give the same result, however they are batched. Knows nothing of Kafka
-clients, models or policies.
+the same batches of events and the same states give the same result. Knows nothing of Kafka clients, models
+or policies.
 """
 
 from __future__ import annotations

@@ -46,8 +46,9 @@ class Effects:
 class Handler(Protocol):
     """What the job means. All three are called in one thread, never two at a time.
 
-    `apply` must not change `states`, and must give the same effects for the same arguments: after a
-    failed commit it is called again. Whatever it derives and keeps must be checked against `states`.
+    `apply` must not change `states`. After a failed commit its records are handed to it again, perhaps in other
+    batches and to a world that has moved on: of all such calls only one's effects are ever committed, so that they
+    need not be the same. Whatever it derives and keeps must be checked against `states`.
     """
 
     def assigned(self, partition: int, states: Mapping[bytes, bytes]) -> None:

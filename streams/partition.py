@@ -25,7 +25,7 @@ from streams.intake import Intake
 from streams.job import DeadLetter, Effects, Handler, OutputRecord, Record
 from streams.restore import restore
 from streams.store import Store, StoreDamaged, Stores
-from streams.transactions import Fenced, NotCommitted, TooLarge, TransactionConfig, TransactionPair
+from streams.transactions import Fenced, NotCommitted, TooLarge, TransactionConfig, TransactionPair, uncancelled
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +53,16 @@ class Offsets(Protocol):
     async def end_offsets(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]: ...
 
 
+class Told(Protocol):
+    """Who hears how a partition is; the engine does."""
+
+    def parked(self) -> None:
+        """It is parked: its `failure` says why."""
+
+    def broken(self, error: BaseException) -> None:
+        """It has ended by itself, which it never should: nobody processes it any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What every partition of an engine works with."""
@@ -75,7 +85,7 @@ class Partition:
         next_offset: the next offset to process.
     """
 
-    def __init__(self, source: TopicPartition, means: Means, offsets: Offsets, parked: Callable[[], None]) -> None:
+    def __init__(self, source: TopicPartition, means: Means, offsets: Offsets, told: Told) -> None:
         self.source = source
         self.intake = Intake(means.config.max_batch_records, means.config.retry_seconds)
         self.next_offset = 0
@@ -84,9 +94,10 @@ class Partition:
         self._means = means
         self._config = means.config
         self._offsets = offsets
-        self._parked = parked
+        self._told = told
         self._store: Store | None = None
         self._working = asyncio.Lock()
+        self._ending = False  # it is to be given up as soon as what is in hand has committed
         self._task: asyncio.Task[None] | None = None
         self._poisoned_in_a_row = 0
         self._proved = False  # the handler has succeeded on a batch
@@ -97,6 +108,11 @@ class Partition:
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=f"partition-{self.source.partition}")
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._told.broken(error)
 
     @property
     def status(self) -> str:
@@ -115,6 +131,7 @@ class Partition:
         """Let the batch in hand finish, for as long as there is patience, and give the partition up."""
         if self._task is None:
             return
+        self._ending = True
         finished = asyncio.create_task(self._working.acquire())
         patience = asyncio.create_task(out_of_patience())
         await asyncio.wait({finished, patience}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,8 +171,11 @@ class Partition:
                 await self._pause(self._seconds_until_retry(error, failures))
                 failures += 1
             finally:
-                async with self._working:  # not to be cancelled half-way
-                    await transactions.close()
+                await uncancelled(self._close(transactions))
+
+    async def _close(self, transactions: TransactionPair) -> None:
+        async with self._working:  # a part of what is in hand when the partition is given up
+            await transactions.close()
 
     def _transactions(self) -> TransactionPair:
         config = self._config
@@ -181,7 +201,7 @@ class Partition:
         else:
             self._status, self._failure, wait = "parked", error, self._config.park_seconds
             log.error("parked", partition=partition, error=repr(error), retry_in_seconds=wait, exc_info=error)
-            self._parked()
+            self._told.parked()
         return wait
 
     async def _pause(self, seconds: float) -> None:
@@ -269,6 +289,8 @@ class Partition:
                 log.warning("handler failed, bisecting", partition=partition, records=len(records), error=repr(error))
                 middle = len(records) // 2
                 await self._process(transactions, records[:middle])
+                if self._ending:  # each half may take a transaction for every poison in it, and others wait
+                    raise NotCommitted(f"given up at offset {records[middle].offset}, in mid-batch") from error
                 await self._process(transactions, records[middle:])
                 return
             effects = self._poison(records[0], error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,8 @@ CLOSE_SECONDS = 5.0
 
 
 class NotCommitted(Exception):
-    """The transaction did not commit, or nobody can tell: drop what it held, restore, go on from the log."""
+    """The transaction did not commit, or nobody can tell: drop what it held, bring the store up to date with the
+    changelog, ask for the committed offset, and go on from there."""
 
 
 class Fenced(NotCommitted):
@@ -128,7 +129,8 @@ class TransactionPair:
             raise TooLarge(f"an output of {self._source} is too large for its topic: {error!r}") from error
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self._source} belongs to another worker now: {error}") from error
-        except (KafkaError, IllegalOperation, OSError, TimeoutError) as error:
+        # The library asserts what its state allows: after a fatal error not even a transaction's beginning.
+        except (KafkaError, IllegalOperation, OSError, TimeoutError, AssertionError) as error:
             await _abort(producer)
             raise NotCommitted(f"transaction on {self._source} failed: {error!r}") from error
 
@@ -160,6 +162,20 @@ def _ends(pending: Mapping[str, list[Sent]]) -> dict[str, int]:
     }
     known = {topic: all(answer.result().offset >= 0 for answer, _ in sent) for topic, sent in pending.items()}
     return {topic: end for topic, end in ends.items() if known[topic]}
+
+
+async def uncancelled(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work` to its end, also when cancelled meanwhile, and be cancelled then: it must end by itself."""
+    task = asyncio.create_task(work)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 async def _abort(producer: AIOKafkaProducer) -> None:

@@ -6,15 +6,22 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import AsyncMock
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import PolicyViolationError
+from aiokafka.errors import (
+    KafkaError,
+    PolicyViolationError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 from structlog.testing import capture_logs
 
-from streams.changelog import Changelog, topic_identity
+from streams.changelog import _NO_ID, Changelog, topic_identity
 from streams.cluster import Cluster
 from streams.restore import partitions_of, read_to_end, restore, why_not_go_on
 from streams.store import MemoryStore, Store, StoreDamaged
@@ -306,3 +313,15 @@ async def test_partitions_and_missing_topics(cluster: Cluster, topics: Topics):
     assert await partitions_of(cluster, topics.events) == [TopicPartition(topics.events, at) for at in range(4)]
     with pytest.raises(RuntimeError, match="topic nowhere does not exist: create it"):
         await read_to_end(cluster, "nowhere", lambda record: None)
+
+
+@pytest.mark.parametrize("code", [TopicAuthorizationFailedError.errno, UnknownTopicOrPartitionError.errno])
+async def test_an_answer_that_says_nothing_of_the_topic_is_not_taken_for_a_cluster_without_ids(code: int) -> None:
+    """The store would be rebuilt for nothing."""
+    described = {"error_code": code, "topic_id": _NO_ID}
+    answer = SimpleNamespace(to_object=lambda: {"cluster_id": "c", "topics": [described]})
+    admin = SimpleNamespace(_send_request=AsyncMock(return_value=answer))
+    with pytest.raises(KafkaError, match="state"):
+        await topic_identity(admin, "state")  # type: ignore[arg-type]
+    described["error_code"] = 0
+    assert await topic_identity(admin, "state") is None  # type: ignore[arg-type]
