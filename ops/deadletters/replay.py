@@ -3,7 +3,8 @@
 The note lies in the topic of dead letters itself, in the letters' partition and behind them (docs/adr/0005): Kafka
 deletes a log from its beginning, so a note outlives every letter that it names, whatever retention or a purge takes.
 Whoever replays first fences whoever did before, then waits until every transaction on the topic is decided, and only
-then reads the notes. A command killed in the middle leaves a transaction that the next one's fence aborts.
+then reads the notes; who must fence anew does all of it anew. A command killed in the middle leaves a transaction that
+the next one's fence aborts.
 
 Knows nothing of why a letter failed, nor whether it will fail again.
 """
@@ -60,12 +61,7 @@ async def execute(replay: Replay, box: Mailbox, confirmed: Plan, progress: Progr
     """
     sender = _Sender(replay, box.cluster)
     try:
-        await sender.open()
-        settled = await box.settled(list(confirmed.ends))
-        todo = await plan(replay, box, confirmed.ends, settled)
-        async for batch in _batches(box, todo):
-            await sender.send(batch)
-            progress(sender.sent, todo.count)
+        await _execute(sender, replay, box, confirmed, progress)
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise CliError(
             f"another replay of {replay.letters} took over after {sender.sent} letters were sent",
@@ -81,7 +77,32 @@ async def execute(replay: Replay, box: Mailbox, confirmed: Plan, progress: Progr
     return Done(sender.sent, sender.refused)
 
 
-async def _batches(box: Mailbox, todo: Plan) -> AsyncIterator[list[Letter]]:
+async def _execute(sender: _Sender, replay: Replay, box: Mailbox, confirmed: Plan, progress: Progress) -> None:
+    """Fence, read what is noted, send; again from the beginning where the target refuses a transaction for its size.
+
+    Between two fences another replay may have sent letters. A refused transaction is tried in halves, down to the one
+    letter that is to blame.
+    """
+    at_most = BATCH_LETTERS
+    while at_most:
+        await sender.open()
+        todo = await plan(replay, box, confirmed.ends, await box.settled(list(confirmed.ends)))
+        for partition, offset in sender.refused:
+            todo.offsets[partition].discard(offset)
+        at_most = await _send(sender, box, todo, at_most, progress)
+
+
+async def _send(sender: _Sender, box: Mailbox, todo: Plan, at_most: int, progress: Progress) -> int:
+    """Send what is to do, `at_most` letters a transaction; returns how many the next try's may have, 0: all is sent."""
+    total = sender.sent + sum(map(len, todo.offsets.values()))
+    async for batch in _batches(box, todo, at_most):
+        if not await sender.send(batch):
+            return len(batch) // 2 or BATCH_LETTERS
+        progress(sender.sent, total)
+    return 0
+
+
+async def _batches(box: Mailbox, todo: Plan, at_most: int) -> AsyncIterator[list[Letter]]:
     """Yield the letters of the plan, a transaction's worth at a time."""
     chosen = {place: todo.offsets[place.partition] for place in todo.ends if todo.offsets.get(place.partition)}
     starts = {place: min(offsets) for place, offsets in chosen.items()}
@@ -92,7 +113,7 @@ async def _batches(box: Mailbox, todo: Plan) -> AsyncIterator[list[Letter]]:
         letter = letter_of(record)
         if letter is None or letter.offset not in todo.offsets[letter.partition]:
             continue
-        if batch and (len(batch) >= BATCH_LETTERS or size + letter.size > BATCH_BYTES):
+        if batch and (len(batch) >= at_most or size + letter.size > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(letter)
@@ -127,21 +148,17 @@ class _Sender:
             producer, self._producer = self._producer, None
             await close_producer(producer)
 
-    async def send(self, letters: Sequence[Letter]) -> None:
-        """Send a batch; where the target refuses a record for its size, all but that one."""
+    async def send(self, letters: Sequence[Letter]) -> bool:
+        """Send a batch; False where the target refuses it for its size, and `open` must come before anything else."""
         try:
             await self._commit(letters)
-            self.sent += len(letters)
         except _TOO_LARGE:
-            # A refused record leaves a gap in the producer's sequence numbers, so a fresh one goes on.
-            await self.close()
-            await self.open()
+            await self.close()  # a refused record leaves a gap in the producer's sequence numbers
             if len(letters) == 1:
                 self.refused.append((letters[0].partition, letters[0].offset))
-                return
-            middle = len(letters) // 2
-            await self.send(letters[:middle])
-            await self.send(letters[middle:])
+            return False
+        self.sent += len(letters)
+        return True
 
     async def _commit(self, letters: Sequence[Letter]) -> None:
         producer = self._producer

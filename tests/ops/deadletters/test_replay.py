@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from ops.deadletters import replay
 from ops.deadletters.letters import Filter
 from ops.deadletters.mailbox import Mailbox
 from ops.deadletters.plan import Plan, Replay, of_events, of_items, plan
@@ -234,6 +236,45 @@ async def test_what_cannot_be_sent_is_left_out_and_said(wire: Wire, topics: Topi
     # Two million bytes of x fit when they are compressed, a million and a half of noise do not.
     assert done.sent == 4 and len(done.refused) == 1
     assert await values(wire, topics.events) == Counter([b"good", b"x" * 2_000_000, b"", b"last"])
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_of_a_refused_transaction_all_is_sent_but_the_one_to_blame(
+    wire: Wire, topics: Topics, cluster: Cluster
+) -> None:
+    admin = cluster.admin()
+    await admin.start()
+    try:
+        limit = {"max.message.bytes": "5000"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topics.events, configs=limit)])
+    finally:
+        await admin.close()
+    small, noise = many(11, partitions=1), Bad(os.urandom(20_000))
+    await post(cluster, topics.events_dlq, topics.events, [*small[:7], noise, *small[7:]])
+    _, done = await run(cluster, job(topics))
+    assert done == Done(11, [(0, 7)])
+    assert [record.value for record in await read(wire, topics.events)] == [bad.value for bad in small]
+
+
+@pytest.mark.parametrize("partitions", [1])
+async def test_what_another_replay_sent_while_a_letter_was_refused_is_not_sent_twice(
+    wire: Wire, topics: Topics, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post(cluster, topics.events_dlq, topics.events, [Bad(b"first"), Bad(os.urandom(1_500_000)), Bad(b"last")])
+    opened, other = [], []
+    real = replay._Sender.open
+
+    async def after_another(sender: replay._Sender) -> None:
+        opened.append(sender)
+        if len(opened) == 2:
+            assert opened[0] is sender  # the letter was refused, and it begins anew
+            other.append(await run(cluster, job(topics)))
+        await real(sender)
+
+    monkeypatch.setattr(replay._Sender, "open", after_another)
+    _, done = await run(cluster, job(topics))
+    assert (done, other[0][1]) == (Done(1, [(0, 1)]), Done(1, [(0, 1)]))
+    assert await values(wire, topics.events) == Counter([b"first", b"last"])
 
 
 @pytest.mark.parametrize("partitions", [1])
