@@ -6,10 +6,11 @@ answered: by then everything is started, compiled and cached, and users' attenti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -25,6 +26,10 @@ from streams.cluster import Cluster
 from streams.names import Topics
 from streams.restore import read_to_end
 from streams.topics import create
+
+Result = TypeVar("Result")
+Measure = Callable[[Load, Child, tuple[int, int]], Coroutine[Any, Any, Result]]
+"""Given what feeds a contender, its process, and how many events there are: to warm up, and with the backlog."""
 
 RATE = 0.3  # of its capacity: a moderate load
 
@@ -76,12 +81,20 @@ class Contender:
     transactions: bool = True
 
 
-async def contest(course: Course, contender: Contender, rate: float | None = None) -> tuple[Figures, Plan]:
-    """Run a contender; returns its figures, and what it wrote.
+def worker(course: Course, name: str, topics: Topics, **settings: str) -> Contender:
+    """driftline's worker as it is deployed, with further settings."""
+    environment = {
+        "DRIFTLINE_BOOTSTRAP_SERVERS": course.cluster.bootstrap_servers,
+        "DRIFTLINE_DATA_DIR": str(course.folder),
+        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
+        "DRIFTLINE_APP_ID": f"{topics.prefix}app",
+        "DRIFTLINE_PARTITIONS": str(course.partitions),
+    }
+    return Contender(name, topics, "ops.cli", ("worker",), environment | settings, world=True)
 
-    `rate`: events per second of the latency phase; None: RATE of what it drained at. Raises ChildDied when its process
-    ends, TimeoutError when it does not answer.
-    """
+
+async def fed(course: Course, contender: Contender, measure: Measure[Result]) -> Result:
+    """Start a contender on a backlog and measure it; raises ChildDied when its process ends."""
     await create(course.cluster, contender.topics, course.partitions)
     children = Children(course.folder, contender.environment)
     async with Load(course.cluster, contender.topics, course.synthetic, course.users, course.partitions) as load:
@@ -91,9 +104,18 @@ async def contest(course: Course, contender: Contender, rate: float | None = Non
         total = warm + await load.backlog(course.events * contender.faster)
         child = children.start(contender.name.replace(" ", "-"), contender.module, *contender.arguments)
         try:
-            return await beside(_timed(course, contender, load, child, (warm, total), rate), children.watch())
+            return await beside(measure(load, child, (warm, total)), children.watch())
         finally:
             children.stop()
+
+
+async def contest(course: Course, contender: Contender, rate: float | None = None) -> tuple[Figures, Plan]:
+    """Run a contender; returns its figures, and what it wrote.
+
+    `rate`: events per second of the latency phase; None: RATE of what it drained at. Raises ChildDied when its process
+    ends, TimeoutError when it does not answer.
+    """
+    return await fed(course, contender, lambda load, child, marks: _timed(course, contender, load, child, marks, rate))
 
 
 async def _timed(

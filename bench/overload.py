@@ -13,14 +13,13 @@ import numpy as np
 import psutil
 from msgspec import Struct
 
-from bench.contest import Course
+from bench.contest import Course, fed, worker
 from bench.load import Load, Place
 from bench.watch import Watch, cpu_of
 from ops.audit import Account, audit
-from ops.demo.children import Child, Children
+from ops.demo.children import Child
 from ops.demo.tasks import beside
 from streams.names import Topics
-from streams.topics import create
 
 OVERLOAD = 2.0
 """Times what the worker drained at, offered for `seconds`."""
@@ -157,18 +156,9 @@ async def flow(course: Course, batch: int) -> Flow:
     Raises ChildDied when it ends, TimeoutError when it does not answer.
     """
     topics = Topics(f"flow-{batch}.")
-    await create(course.cluster, topics, course.partitions)
-    children = Children(course.folder, _environment(course, topics, batch))
-    async with Load(course.cluster, topics, course.synthetic, course.users, course.partitions) as load:
-        await load.world(course.release)
-        warm = await load.everybody()
-        total = warm + await load.backlog(course.events)
-        child = children.start(f"worker-{batch}", "ops.cli", "worker")
-        try:
-            measured = await beside(_measured(course, topics, load, child, (warm, total)), children.watch())
-        finally:
-            children.stop()
-    account, _ = await audit(course.cluster, topics, _app_id(topics), 0)
+    contender = worker(course, f"worker-{batch}", topics, DRIFTLINE_ENGINE_MAX_BATCH_RECORDS=str(batch))
+    measured = await fed(course, contender, lambda load, child, marks: _measured(course, topics, load, child, marks))
+    account, _ = await audit(course.cluster, topics, f"{topics.prefix}app", 0)
     return _figures(batch, *measured, account)
 
 
@@ -227,18 +217,3 @@ def _figures(
         repeated=len(account.duplicates) + len(account.foreign),
         samples=samples,
     )
-
-
-def _app_id(topics: Topics) -> str:
-    return f"{topics.prefix}app"
-
-
-def _environment(course: Course, topics: Topics, batch: int) -> dict[str, str]:
-    return {
-        "DRIFTLINE_BOOTSTRAP_SERVERS": course.cluster.bootstrap_servers,
-        "DRIFTLINE_DATA_DIR": str(course.folder),
-        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
-        "DRIFTLINE_APP_ID": _app_id(topics),
-        "DRIFTLINE_PARTITIONS": str(course.partitions),
-        "DRIFTLINE_ENGINE_MAX_BATCH_RECORDS": str(batch),
-    }

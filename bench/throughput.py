@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench.contest import Contender, Course, Figures, contest
+from bench.contest import Contender, Course, Figures, contest, worker
 from bench.job import Plan, Written
 from bench.synthetic import Synthetic
 from models.config import EvolutionConfig
@@ -76,15 +76,7 @@ async def run(
 def driftline(course: Course, name: str, *, marginals: bool) -> Contender:
     """The worker as it is deployed."""
     topics = Topics("driftline-on." if marginals else "driftline-off.")
-    environment = {
-        "DRIFTLINE_BOOTSTRAP_SERVERS": course.cluster.bootstrap_servers,
-        "DRIFTLINE_DATA_DIR": str(course.folder),
-        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
-        "DRIFTLINE_APP_ID": f"{topics.prefix}app",
-        "DRIFTLINE_PARTITIONS": str(course.partitions),
-        "DRIFTLINE_POLICY_MARGINALS": str(marginals),
-    }
-    return Contender(name, topics, "ops.cli", ("worker",), environment, world=True)
+    return worker(course, name, topics, DRIFTLINE_POLICY_MARGINALS=str(marginals))
 
 
 def counting(

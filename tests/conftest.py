@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +71,53 @@ async def topics(cluster: Cluster, partitions: int) -> AsyncIterator[Topics]:
     finally:
         await admin.close()
     gc.collect()  # what a test left unclosed is said in that test, not in a later one
+
+
+def settings_of_worker(bootstrap: str, topics: Topics, partitions: int, folder: Path) -> dict[str, str]:
+    """How tests run `driftline worker`: small batches and slates, a session short enough to be waited for."""
+    from tests import small
+
+    return {
+        "DRIFTLINE_BOOTSTRAP_SERVERS": bootstrap,
+        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
+        "DRIFTLINE_APP_ID": f"{topics.prefix}app",
+        "DRIFTLINE_PARTITIONS": str(partitions),
+        "DRIFTLINE_DATA_DIR": str(folder),
+        "DRIFTLINE_ENGINE_MAX_BATCH_RECORDS": "16",
+        "DRIFTLINE_ENGINE_SESSION_TIMEOUT_S": "6",
+        "DRIFTLINE_EVENTS_ACTIONS": ",".join(small.RULES.actions),
+        "DRIFTLINE_POLICY_CANDIDATES": "20",
+        "DRIFTLINE_POLICY_SLATE_SIZE": "5",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def worker_settings(bootstrap: str, topics: Topics, partitions: int, tmp_path: Path) -> dict[str, str]:
+    return settings_of_worker(bootstrap, topics, partitions, tmp_path)
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(worker_settings: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Starts `driftline worker` processes, with further settings; kills what is left of them."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(**more: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "worker.log").open("ab") as log:
+            command = [sys.executable, "-m", "ops.cli", "worker"]
+            environment = os.environ | worker_settings | more
+            running.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+        return running[-1]
+
+    yield start_worker
+    for process in running:
+        process.kill()
+        process.wait()
+    if running:
+        print((tmp_path / "worker.log").read_text()[-4000:])  # shown when the test fails
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from ops.kafka import EmbeddedKafka, Listener, ports
 from streams.cluster import Cluster
 from streams.contracts import Recommendation
 from streams.topics import Topics, create
-from tests import small
-from tests.conftest import Wire
+from tests.conftest import Wire, settings_of_worker
 from tests.streams.test_worker import events, publish_world
 
 pytestmark = pytest.mark.broker
@@ -51,19 +50,7 @@ def own_broker(proxy: Proxy, tmp_path: Path, jar_cache: Path) -> Iterator[Embedd
 def page(proxy: Proxy, tmp_path: Path) -> Iterator[str]:
     """Where the worker says whether it is ready. It is started with the first look at it."""
     port = ports.free()
-    environment = os.environ | {
-        "DRIFTLINE_BOOTSTRAP_SERVERS": f"{ports.HOST}:{proxy.port}",
-        "DRIFTLINE_TOPIC_PREFIX": TOPICS.prefix,
-        "DRIFTLINE_APP_ID": "away",
-        "DRIFTLINE_PARTITIONS": "2",
-        "DRIFTLINE_DATA_DIR": str(tmp_path),
-        "DRIFTLINE_ENGINE_MAX_BATCH_RECORDS": "16",
-        "DRIFTLINE_ENGINE_SESSION_TIMEOUT_S": "6",
-        "DRIFTLINE_EVENTS_ACTIONS": ",".join(small.RULES.actions),
-        "DRIFTLINE_POLICY_CANDIDATES": "20",
-        "DRIFTLINE_POLICY_SLATE_SIZE": "5",
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = os.environ | settings_of_worker(f"{ports.HOST}:{proxy.port}", TOPICS, 2, tmp_path)
     command = [sys.executable, "-m", "ops.cli", "worker", "--web-port", str(port)]
     with (tmp_path / "worker.log").open("wb") as log:
         worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -100,7 +87,7 @@ async def test_a_slow_broker_and_an_absent_one(
     await until_status(page, 200)
     await wire.produce(TOPICS.events, events(40, 100))
     await until_answered(wire, 140)
-    account, _ = await audit(cluster, TOPICS, "away", 0)
+    account, _ = await audit(cluster, TOPICS, f"{TOPICS.prefix}app", 0)
     assert account.clean and (account.events, account.unanswered) == (140, 0), account
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,49 +25,16 @@ from streams.deadletters import dead_letter_headers
 from streams.state import UserState, encode_state
 from streams.topics import Topics
 from tests import small
-from tests.conftest import Wire
+from tests.conftest import Start, Wire
 from tests.streams.test_worker import events, publish_world
 
 (SLATE,) = (example for example in EXAMPLES if isinstance(example, Recommendation))
 COVERS = "driftline-covers"
 
-Start = Callable[[], "subprocess.Popen[bytes]"]
-
 
 @pytest.fixture
-def settings(bootstrap: str, topics: Topics, partitions: int, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DRIFTLINE_PARTITIONS": str(partitions),
-        "DRIFTLINE_BOOTSTRAP_SERVERS": bootstrap,
-        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
-        "DRIFTLINE_APP_ID": f"{topics.prefix}app",
-        "DRIFTLINE_DATA_DIR": str(tmp_path),
-        "DRIFTLINE_ENGINE_MAX_BATCH_RECORDS": "16",
-        "DRIFTLINE_ENGINE_SESSION_TIMEOUT_S": "6",
-        "DRIFTLINE_EVENTS_ACTIONS": ",".join(small.RULES.actions),
-        "DRIFTLINE_POLICY_CANDIDATES": "20",
-        "DRIFTLINE_POLICY_SLATE_SIZE": "5",
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "200",
-    }
-
-
-@pytest.fixture
-def start(settings: dict[str, str], tmp_path: Path) -> Iterator[Start]:
-    """Starts `driftline worker` processes; kills what is left of them."""
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start_worker() -> subprocess.Popen[bytes]:
-        with (tmp_path / "worker.log").open("ab") as log:
-            command = [sys.executable, "-m", "ops.cli", "worker"]
-            running.append(subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log))
-        return running[-1]
-
-    yield start_worker
-    for process in running:
-        process.kill()
-        process.wait()
-    print((tmp_path / "worker.log").read_text()[-4000:])  # shown when the test fails
+def settings(worker_settings: dict[str, str]) -> dict[str, str]:
+    return worker_settings | {"COLUMNS": "200"}
 
 
 async def run(settings: dict[str, str], *arguments: str) -> Result:

@@ -33,11 +33,9 @@ from streams.estimators import Estimators
 from streams.state import PARTITION_KEY
 from streams.topics import Topics
 from tests import small
-from tests.conftest import Wire
+from tests.conftest import Start, Wire
 from tests.evaluation.test_replay import without_model_numbers
-from tests.streams.test_worker import Start, decision, publish_world, start
-
-__all__ = ["start"]  # the fixture
+from tests.streams.test_worker import decision, publish_world
 
 Pair = tuple[bytes, bytes]
 

