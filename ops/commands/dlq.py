@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -31,19 +34,59 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
-@app.command("list")
-def list_letters(
-    items: Items = False,
+def _filter(
     reason: Reason = None,
     key: Key = None,
     since: Since = None,
     until: Until = None,
     partition: OnlyPartition = None,
+) -> Filter:
+    from ops.deadletters.letters import Filter
+    from ops.moments import millis
+    from streams.deadletters import REASONS
+
+    if reason is not None and reason not in REASONS:
+        raise CliError(f"--reason is {reason!r}", f"Expected one of {', '.join(REASONS)}.")
+    return Filter(
+        reason=reason,
+        key=None if key is None else key.encode(errors="surrogateescape"),
+        since=None if since is None else millis("--since", since),
+        until=None if until is None else millis("--until", until),
+        partition=partition,
+    )
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_filter` beside its own; it gets what they make as its first argument."""
+    own, options = _parameters(command), _parameters(_filter)
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        picked = {option.name: given.pop(option.name) for option in options}
+        command(_filter(**picked), **given)
+
+    # What typer reads.
+    run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in (*own, *options)}
+    return run
+
+
+def _parameters(command: Callable[..., Any]) -> list[inspect.Parameter]:
+    """A command's options with their annotations; `Filter` is not imported yet, and no option."""
+    hints = get_type_hints(command, localns={"Filter": Any}, include_extras=True)
+    found = inspect.signature(command).parameters.values()
+    return [option.replace(annotation=hints[option.name]) for option in found if option.name != "wanted"]
+
+
+@app.command("list")
+@filtered
+def list_letters(
+    wanted: Filter,
+    items: Items = False,
     limit: Annotated[int, typer.Option(help="How many of the newest to show; 0: all.", min=0)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a letter and line, and no summary.")] = False,
 ) -> None:
     """Show what could not be used: a summary by reason, and the newest letters."""
-    wanted = _filter(reason, key, since, until, partition)
 
     async def read(box: Mailbox, settings: Settings) -> Overview:
         from ops.deadletters.overview import overview
@@ -96,17 +139,14 @@ def show(
 
 
 @app.command()
+@filtered
 def replay(
+    wanted: Filter,
     place: Annotated[
         list[int] | None, typer.Argument(metavar="[PARTITION OFFSET]", help="Only this letter.", min=0)
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every letter.")] = False,
     items: Items = False,
-    reason: Reason = None,
-    key: Key = None,
-    since: Since = None,
-    until: Until = None,
-    partition: OnlyPartition = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -120,7 +160,10 @@ def replay(
 
     if place and len(place) != 2:
         raise CliError(f"one letter has a partition and an offset, not {len(place)} number(s)", "`list` shows both.")
-    wanted = _filter(reason, key, since, until, partition, place)
+    if place and wanted.partition is not None:
+        raise CliError("the letter's partition is named twice", "Leave --partition out.")
+    if place:
+        wanted = replace(wanted, partition=place[0], offset=place[1])
     if wanted.everything and not everything:
         raise CliError("nothing says which letters to send again", "Give a filter such as --reason, or --all.")
     if everything and not wanted.everything:
@@ -202,32 +245,6 @@ def purge(
 
 
 # -- what they share -----------------------------------------------------------------------------------
-
-
-def _filter(
-    reason: str | None,
-    key: str | None,
-    since: str | None,
-    until: str | None,
-    partition: int | None,
-    place: list[int] | None = None,
-) -> Filter:
-    from ops.deadletters.letters import Filter
-    from ops.moments import millis
-    from streams.deadletters import REASONS
-
-    if reason is not None and reason not in REASONS:
-        raise CliError(f"--reason is {reason!r}", f"Expected one of {', '.join(REASONS)}.")
-    if place and partition is not None:
-        raise CliError("the letter's partition is named twice", "Leave --partition out.")
-    return Filter(
-        reason=reason,
-        key=None if key is None else key.encode(errors="surrogateescape"),
-        since=None if since is None else millis("--since", since),
-        until=None if until is None else millis("--until", until),
-        partition=place[0] if place else partition,
-        offset=place[1] if place else None,
-    )
 
 
 def _run(items: bool, action: Callable[[Mailbox, Settings], Awaitable[Any]]) -> tuple[Any, str]:
