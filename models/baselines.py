@@ -2,18 +2,22 @@
 
 Counts fade: an event is worth half as much as one that comes ``half_life`` events later. Instead of shrinking all
 counts at every event, each event adds more than the one before it, and all are scaled down together now and then.
+docs/evaluation.md gives each of them as a formula.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, insort
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 _RESCALE_AT = 2.0**100
 
@@ -32,7 +36,7 @@ class RecentPopularity:
     """Items by their number of events, fading with a half-life in events."""
 
     def __init__(self, half_life: float = 10_000) -> None:
-        self._log = _Log(half_life)
+        self._log = ItemLog(half_life)
 
     def learn_one(self, user: str, item: str, time_ms: int) -> None:
         """Take in one event."""
@@ -41,72 +45,94 @@ class RecentPopularity:
 
     def rank(self, user: str, k: int, exclude_seen: bool) -> list[str]:
         """Up to k items, best first; the same for everybody but for what is excluded."""
-        return self._log.top(user, np.zeros(len(self._log.items)), k, exclude_seen)
-
-
-class LastItemTransitions:
-    """Items by how often they came right after the user's last item; ties by recent popularity."""
-
-    def __init__(self, half_life: float = 25_000) -> None:
-        self._log = _Log(half_life)
-        self._after = _Rows()
-        self._last: dict[str, int] = {}
-
-    def learn_one(self, user: str, item: str, time_ms: int) -> None:
-        """Take in one event."""
-        slot, worth = self._log.add(user, item)
-        if user in self._last:
-            self._after.add(self._last[user], slot, worth)
-        self._last[user] = slot
-        if self._log.rescale():
-            self._after.scale(1 / _RESCALE_AT)
-
-    def rank(self, user: str, k: int, exclude_seen: bool) -> list[str]:
-        """Up to k items, best first."""
-        scores = np.zeros(len(self._log.items))
-        if user in self._last:
-            scores = self._after.mix([(self._last[user], 1.0)], len(scores))
-        return self._log.top(user, scores, k, exclude_seen)
+        return self._log.best(user, k, exclude_seen)
 
 
 class WindowedCoOccurrence:
     """Item-to-item counts within a sliding window over each user's events: the strongest of these on streams.
 
-    Two items of a user at most ``window`` events apart count as a pair, in both directions, by decay^distance.
-    An item's score is the sum, over the user's last items, of decay^age × pairs with it, over the square roots
-    of both counts (cosine).
+    Two items of a user at most ``window`` events apart count as a pair by decay^(distance − 1), in both directions or,
+    ``directed``, from the earlier to the later one only. An item's score is the sum, over the user's last ``window``
+    events, of decay^age × pairs from that event's item to it, over count^source_power of the one and
+    count^target_power of the other. Where repeats may be recommended, an item of the window gets
+    repeat_bonus × decay^age × the largest score on top. Ties, and what has no score, by recent popularity.
     """
 
-    def __init__(self, window: int = 20, decay: float = 0.85, half_life: float = 25_000) -> None:
-        self._log = _Log(half_life)
+    def __init__(
+        self,
+        window: int = 20,
+        decay: float = 0.85,
+        half_life: float = 25_000,
+        *,
+        directed: bool = False,
+        source_power: float = 0.5,
+        target_power: float = 0.5,
+        repeat_bonus: float = 0.0,
+    ) -> None:
+        if window < 1:
+            raise ValueError(f"window is {window}, expected at least 1 event")
+        self._log = ItemLog(half_life)
         self._pairs = _Rows()
-        self._decay = decay
+        self._decays = decay ** np.arange(window)
+        self._directed = directed
+        self._source_power, self._target_power = source_power, target_power
+        self._repeat_bonus = repeat_bonus
         self._recent: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=window))
 
     def learn_one(self, user: str, item: str, time_ms: int) -> None:
         """Take in one event."""
         slot, worth = self._log.add(user, item)
         recent = self._recent[user]
-        for age, other in enumerate(recent):
+        for other, fading in zip(recent, self._decays.tolist(), strict=False):
             if other != slot:
-                self._pairs.add(other, slot, worth * self._decay**age)
-                self._pairs.add(slot, other, worth * self._decay**age)
+                self._pairs.add(other, slot, worth * fading)
+                if not self._directed:
+                    self._pairs.add(slot, other, worth * fading)
         recent.appendleft(slot)
         if self._log.rescale():
             self._pairs.scale(1 / _RESCALE_AT)
 
     def rank(self, user: str, k: int, exclude_seen: bool) -> list[str]:
         """Up to k items, best first."""
-        counts = self._log.counts()
-        norms = np.sqrt(np.maximum(counts, 1e-300))
-        recent = enumerate(self._recent.get(user, ()))
-        weighted = [(slot, self._decay**age / norms[slot]) for age, slot in recent]
-        scores = self._pairs.mix(weighted, len(counts)) / norms
-        return self._log.top(user, scores, k, exclude_seen)
+        recent = list(self._recent.get(user, ()))
+        if not recent:
+            return self._log.best(user, k, exclude_seen)
+        counts = np.maximum(self._log.counts(), 1e-300)
+        weights = self._decays[: len(recent)] / counts[recent] ** self._source_power
+        scores = self._pairs.mix(zip(recent, weights.tolist(), strict=True), len(counts))
+        slots = np.flatnonzero(scores)
+        found = scores[slots] / counts[slots] ** self._target_power
+        if self._repeat_bonus and not exclude_seen:
+            slots, found = self._with_repeats(recent, slots, found)
+        return self._log.best(user, k, exclude_seen, slots, found)
+
+    def _with_repeats(self, recent: list[int], slots: Int64, scores: Float64) -> tuple[Int64, Float64]:
+        """Add the bonus of what is in the window, by its newest event."""
+        largest = float(scores.max(initial=0)) or 1.0
+        own = dict(zip(reversed(recent), self._decays[: len(recent)][::-1].tolist(), strict=True))
+        slots = np.concatenate([slots, np.fromiter(own, np.int64)])
+        bonus = self._repeat_bonus * largest * np.fromiter(own.values(), float)
+        slots, at = np.unique(slots, return_inverse=True)
+        summed: Float64 = np.bincount(at, weights=np.concatenate([scores, bonus])).astype(np.float64, copy=False)
+        return slots, summed
 
 
-class _Log:
-    """Items, their fading counts, and who has seen what."""
+class LastItemTransitions(WindowedCoOccurrence):
+    """Items by how often they came right after the user's last item; ties by recent popularity."""
+
+    def __init__(self, half_life: float = 25_000) -> None:
+        super().__init__(1, 1.0, half_life, directed=True, source_power=0.0, target_power=0.0)
+
+
+class LastTenDirected(WindowedCoOccurrence):
+    """Items by how often they came within ten events after one of the user's last ten."""
+
+    def __init__(self, decay: float = 0.8, half_life: float = 25_000) -> None:
+        super().__init__(10, decay, half_life, directed=True, source_power=0.0, target_power=0.0)
+
+
+class ItemLog:
+    """Items, their fading counts and their order by them, and who has seen what."""
 
     def __init__(self, half_life: float) -> None:
         if half_life <= 0:
@@ -114,6 +140,8 @@ class _Log:
         self.items: list[str] = []
         self._slot: dict[str, int] = {}
         self._counts = array("d")
+        # Only the event's own item rises, relative to all others: keeping the order is cheaper than sorting to ask.
+        self._order: list[tuple[float, int]] = []
         self._seen: defaultdict[str, array[int]] = defaultdict(lambda: array("q"))
         self._worth, self._growth = 1.0, 2.0 ** (1 / half_life)
 
@@ -123,8 +151,11 @@ class _Log:
         if slot == len(self.items):
             self.items.append(item)
             self._counts.append(0.0)
+        else:
+            del self._order[bisect_left(self._order, (-self._counts[slot], slot))]
         self._worth *= self._growth
         self._counts[slot] += self._worth
+        insort(self._order, (-self._counts[slot], slot))
         self._seen[user].append(slot)
         return slot, self._worth
 
@@ -134,19 +165,52 @@ class _Log:
             return False
         self._worth /= _RESCALE_AT
         self._counts = array("d", (count / _RESCALE_AT for count in self._counts))
+        self._order = sorted((-count, slot) for slot, count in enumerate(self._counts))
         return True
 
     def counts(self) -> Float64:
+        """[items], in units of what an event is worth now up to a factor that is the same for all."""
         return np.array(self._counts)
 
-    def top(self, user: str, scores: Float64, k: int, exclude_seen: bool) -> list[str]:
-        """The k items of the largest scores; equal ones, zeros above all, by their counts."""
-        order = scores / (scores.max(initial=0) or 1) + 1e-9 * self.counts() / self._worth
-        if exclude_seen and user in self._seen:
-            order[np.frombuffer(self._seen[user], np.int64)] = -1
-        best = np.argpartition(-order, min(k, len(order)) - 1)[:k] if len(order) else np.arange(0)
-        best = best[np.argsort(-order[best], kind="stable")]
-        return [self.items[at] for at in best if order[at] >= 0]
+    def slot(self, item: str) -> int:
+        """Its place in ``items``, -1 for one that was never in an event."""
+        return self._slot.get(item, -1)
+
+    def seen(self, user: str) -> Int64:
+        """Slots of the user's events."""
+        return np.array(self._seen.get(user, ()), np.int64)
+
+    def best(
+        self,
+        user: str,
+        k: int,
+        exclude_seen: bool,
+        slots: Int64 | None = None,
+        scores: Float64 | None = None,
+    ) -> list[str]:
+        """The k best of ``slots`` by their positive scores, equal ones by counts, then the others by their counts."""
+        seen = self.seen(user) if exclude_seen else np.empty(0, np.int64)
+        chosen = [] if slots is None or scores is None else self._top(slots, scores, k, seen)
+        if len(chosen) < k:
+            barred = {*seen.tolist(), *chosen}
+            for _, slot in self._order:
+                if len(chosen) == k:
+                    break
+                if slot not in barred:
+                    chosen.append(slot)
+        return [self.items[slot] for slot in chosen]
+
+    def _top(self, slots: Int64, scores: Float64, k: int, seen: Int64) -> list[int]:
+        if len(seen):
+            left = ~np.isin(slots, seen)
+            slots, scores = slots[left], scores[left]
+        if not len(slots):
+            return []
+        counts = np.frombuffer(self._counts)[slots]
+        order = scores / scores.max() + 1e-9 * counts / self._worth
+        best = np.argpartition(-order, k)[:k] if len(order) > k else np.arange(len(order))
+        found: list[int] = slots[best[np.argsort(-order[best], kind="stable")]].tolist()
+        return found
 
 
 class _Rows:
@@ -163,7 +227,7 @@ class _Rows:
         if len(self._columns[row]) >= self._compact_at[row]:
             self._compact(row)
 
-    def mix(self, weighted: list[tuple[int, float]], width: int) -> Float64:
+    def mix(self, weighted: Iterable[tuple[int, float]], width: int) -> Float64:
         """[width] weighted sum of rows."""
         parts = [(row, weight) for row, weight in weighted if row in self._columns]
         if not parts:

@@ -20,6 +20,7 @@ from ops.commands import (
     dlq,
     embed,
     erase,
+    evaluate,
     events,
     kafka,
     learn,
@@ -52,6 +53,7 @@ app.command("embed")(embed.embed)
 app.command("worker")(worker.worker)
 app.command("learn")(learn.learn)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")

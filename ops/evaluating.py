@@ -1,0 +1,220 @@
+"""Puts an evaluation together: stream, item vectors, arms; plays one arm after the other and collects the result.
+
+Knows what belongs together; the playing is evaluation's. Progress goes to whoever is handed in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from evaluation.contenders import CONTENT, LEARNED, recipes
+from evaluation.learning import FrozenArm, RetrainArm, Serving, WarmStart
+from evaluation.prequential import Arm, BaselineArm, Played, Sink, play
+from evaluation.prequential_report import report
+from evaluation.stream import EventStream
+from evaluation.trainers import Offline
+from evaluation.tuning import tune
+from models.config import EvolutionConfig, Int64
+from models.train import TrainConfig
+from ops.errors import CliError
+from streams.contracts import Item, ItemVector
+
+if TYPE_CHECKING:
+    from models.text import TextEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to evaluate; the command's help says what each means."""
+
+    arms: tuple[str, ...]
+    warm_up: float = 0.2
+    seen: str = "filter"
+    k: int = 10
+    size: int = 2
+    epochs: int = 20
+    round_size: int = 256
+    retrain_every: float = 0.1
+    tune: bool = True
+    seed: int = 0
+    windows: int = 20
+    replicates: int = 1000
+    predictions: Path | None = None
+    predicted: str = "online"
+
+
+class Show(Protocol):
+    """Where progress goes."""
+
+    def begin(self, what: str) -> Callable[[int, int], None]:
+        """A new piece of work; the function takes how much is done, and of how much (0: unknown)."""
+
+
+class Evaluation:
+    """One stream, several arms.
+
+    `told` are the items by row of ``stream.item_ids`` (None: without text), `encoder` is called only when it is needed.
+    """
+
+    def __init__(
+        self,
+        stream: EventStream,
+        told: Sequence[Item | None],
+        options: Options,
+        encoder: Callable[[], TextEncoder],
+        show: Show,
+    ) -> None:
+        self.stream, self.options, self._show = stream, options, show
+        self._told, self._encoder = told, encoder
+        try:
+            self.cut = stream.cut(options.warm_up)
+        except ValueError as error:
+            raise CliError(str(error), "Choose another --warm-up: a share, or a number of events.") from error
+        self._vectors: list[ItemVector] | None = None
+        self._start: WarmStart | None = None
+        if CONTENT in options.arms and not self.has_text:
+            raise CliError("arm content needs texts", "Give --items, or columns title and text in the events.")
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any item has one."""
+        return any(item is not None for item in self._told)
+
+    def run(self) -> dict[str, Any]:
+        """Play every arm; the report, with the settings it was made with."""
+        played: dict[str, Played] = {}
+        with self._sink() as sink:
+            for name in self.options.arms:
+                arm = self._arm(name)
+                follow = self._show.begin(name)
+                writes: dict[str, Sink] = {"sink": sink} if name == self.options.predicted else {}
+                played[name] = play(
+                    self.stream, self.cut, arm, round_size=self.options.round_size, progress=follow, **writes
+                )
+        follow = self._show.begin("intervals")
+        follow(0, 0)
+        found = report(
+            self.stream,
+            self.cut,
+            played,
+            windows=self.options.windows,
+            replicates=self.options.replicates,
+            seed=self.options.seed,
+        )
+        settings = {name: value for name, value in asdict(self.options).items() if name != "predictions"}
+        return {"settings": settings} | found
+
+    # -- arms ---------------------------------------------------------------------------------------
+
+    def _arm(self, name: str) -> Arm:
+        if name in LEARNED:
+            return self._learned(name)
+        return self._counted(name)
+
+    def _learned(self, name: str) -> Arm:
+        options = self.options
+        if self._start is None:
+            self._start = WarmStart(self.stream, self.cut, self._fit)
+        serving = Serving(
+            self.vectors(), options.k, filter_seen=options.seen == "filter", users_at_once=max(512, options.round_size)
+        )
+        if name == "retrain":
+            return RetrainArm(self._start, serving, max(1, round(options.retrain_every * len(self.stream))))
+        return FrozenArm(self._start, serving)
+
+    def _fit(self, log: Any, items: int) -> Offline:
+        options = self.options
+        config = TrainConfig(
+            model=EvolutionConfig.of_size(options.size), epochs=options.epochs, mask_seen=options.seen == "filter"
+        )
+        follow = self._show.begin(f"training on {len(log):,} events")
+        return Offline(
+            log,
+            self.vectors()[:items],
+            config,
+            seed=options.seed,
+            progress=lambda epoch, epochs, loss: follow(epoch, epochs),
+        )
+
+    def _counted(self, name: str) -> Arm:
+        options, filtered = self.options, self.options.seen == "filter"
+        recipe = self._recipes()[name]
+        settings, trials = dict(recipe.start), []
+        if options.tune:
+            follow = self._show.begin(f"tuning {name}")
+            tuned = tune(
+                recipe, self.stream, self.cut, k=options.k, exclude_seen=filtered, progress=lambda n: follow(n, 0)
+            )
+            settings, trials = tuned.settings, tuned.trials
+        facts = {"settings": settings, "tuning": [{"settings": one, "ndcg": value} for one, value in trials]}
+        return BaselineArm(
+            self.stream, self.cut, recipe.make(**settings), k=options.k, exclude_seen=filtered, facts=facts
+        )
+
+    def _recipes(self) -> dict[str, Any]:
+        ids: list[str] = []
+        text = None
+        if CONTENT in self.options.arms:
+            rows = [row for row, item in enumerate(self._told) if item is not None]
+            vectors = self.vectors()
+            ids = [vectors[row].item for row in rows]
+            text = np.stack([np.frombuffer(vectors[row].vector_f32, "<f4") for row in rows])
+        return recipes(ids, text, repeats=self.options.seen == "keep", seed=self.options.seed)
+
+    # -- items --------------------------------------------------------------------------------------
+
+    def vectors(self) -> list[ItemVector]:
+        """All items of the stream as their topic would have them; without any text, vectors of no numbers."""
+        if self._vectors is None:
+            self._vectors = self._encode() if self.has_text else [_bare(item) for item in self.stream.item_ids]
+        return self._vectors
+
+    def _encode(self) -> list[ItemVector]:
+        """Vectors of the items that have a text; others get the mean of all, which says nothing."""
+        from streams.embedder import VectorCache
+
+        items = [item for item in self._told if item is not None]
+        follow = self._show.begin("encoding texts")
+        encoder = self._encoder()
+        cache = VectorCache(encoder, size=0)
+        found: dict[str, ItemVector] = {}
+        for begin in range(0, len(items), 64):
+            follow(begin, len(items))
+            found |= {vector.item: vector for vector in cache.vectors(items[begin : begin + 64])}
+        mean = np.mean([np.frombuffer(one.vector_f32, "<f4") for one in found.values()], axis=0).astype("<f4")
+        blank = replace_vector(encoder.fingerprint, mean)
+        return [found.get(item) or blank(item) for item in self.stream.item_ids]
+
+    # -- predictions --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _sink(self) -> Iterator[Sink]:
+        path = self.options.predictions
+        if path is None:
+            yield lambda first, lists: None
+            return
+        with path.open("w", encoding="utf-8") as file:
+
+            def write(first: int, lists: Int64) -> None:
+                for at, row in enumerate(lists.tolist()):
+                    topk = [self.stream.item_ids[item] for item in row if item >= 0]
+                    file.write(json.dumps({"event": first + at, "topk": topk}, ensure_ascii=False) + "\n")
+                file.flush()
+
+            yield write
+
+
+def _bare(item: str) -> ItemVector:
+    return ItemVector(item, "", "", b"", "")
+
+
+def replace_vector(encoder: str, vector: np.ndarray[Any, np.dtype[np.float32]]) -> Callable[[str], ItemVector]:
+    """A function from an item without text to its vector."""
+    return lambda item: ItemVector(item, encoder, "", vector.tobytes(), "")
