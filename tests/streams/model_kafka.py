@@ -27,6 +27,8 @@ from aiokafka.errors import (
     RequestTimedOutError,
 )
 
+from tests.streams.model_admin import ModelAdmin
+
 Outcome = Literal["ok", "fail", "lost"]
 
 
@@ -46,6 +48,7 @@ class Entry:
     headers: tuple[tuple[str, bytes], ...] = ()
     txn: Txn | None = None
     timestamp: int = 0
+    compacted: bool = False
 
 
 @dataclass
@@ -87,7 +90,14 @@ class ModelKafka:
     def visible(self, source: TopicPartition) -> list[Entry]:
         """What a reader of committed records sees."""
         committed = self.log(source)[: self.stable_end(source)]
-        return [entry for entry in committed if entry.txn is None or entry.txn.status == "committed"]
+        whole = [entry for entry in committed if entry.txn is None or entry.txn.status == "committed"]
+        return [entry for entry in whole if not entry.compacted]
+
+    def compact(self, source: TopicPartition) -> None:
+        """Drop what a later record of its key has replaced. Tombstones stay: they are kept for a day."""
+        last = {entry.key: entry for entry in self.visible(source)}
+        for entry in self.visible(source):
+            entry.compacted = entry is not last[entry.key]
 
     def write_markers(self, transactional_id: str) -> None:
         """Make a transaction whose commit was acknowledged visible."""
@@ -165,6 +175,9 @@ class ModelCluster:
 
     def producer(self, *, transactional_id: str, **options: Any) -> ModelProducer:
         return ModelProducer(self, transactional_id)
+
+    def admin(self) -> ModelAdmin:
+        return ModelAdmin()
 
     async def request(self, name: str, effect: Callable[[], Any]) -> Any:
         """One request to the cluster, whose fate the test decides. A dead process makes none."""

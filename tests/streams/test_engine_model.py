@@ -8,7 +8,7 @@ the order, what readers of committed records see must be what one uninterrupted 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from streams.engine import Engine
 from streams.engine_config import EngineConfig
 from streams.job import DeadLetter, Effects, Record
-from streams.store import MemoryStore, Store
+from tests.streams.model_disk import Disk
 from tests.streams.model_kafka import Entry, Gate, ModelCluster, ModelKafka, Outcome
 
 PARTITIONS = 2
@@ -31,11 +31,11 @@ KEYS = (b"a", b"b", b"c")
 EVENTS, STATE, OUT, DEAD = "events", "state", "out", "dead"
 
 
-EVENT = st.tuples(st.sampled_from(KEYS), st.sampled_from([b"x", b"x", b"x", b"x", b"bad", b"poison"]))
+EVENT = st.tuples(st.sampled_from(KEYS), st.sampled_from([b"x", b"x", b"x", b"x", b"bad", b"poison", b"forget"]))
 
 
 class Counting:
-    """Counts records per key; `bad` ones are refused, `poison` ones it fails on. Derives nothing."""
+    """Counts records per key; `bad` ones are refused, `poison` ones it fails on, after `forget` it begins anew."""
 
     def assigned(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...
 
@@ -50,8 +50,9 @@ class Counting:
                 effects.dead.append(DeadLetter(record, "bad", "it is bad"))
                 continue
             key = record.key or b""
-            count = int(effects.states.get(key) or states.get(key) or 0) + 1
-            effects.states[key] = b"%d" % count
+            before = effects.states[key] if key in effects.states else states.get(key)
+            count = 0 if record.value == b"forget" else int(before or 0) + 1
+            effects.states[key] = b"%d" % count if count else None
             effects.outputs[OUT].append((key, b"%d@%d" % (count, record.offset), ()))
         return effects
 
@@ -66,20 +67,6 @@ class Inline(Executor):
         except BaseException as error:
             future.set_exception(error)
         return future
-
-
-class Disk:
-    """A place for stores that outlives its worker, as a volume does."""
-
-    def __init__(self) -> None:
-        self.stores: dict[int, MemoryStore] = {}
-
-    def open(self, partition: int) -> Store:
-        return self.stores.setdefault(partition, Kept())
-
-
-class Kept(MemoryStore):
-    def close(self) -> None: ...
 
 
 class Worker:
@@ -203,10 +190,12 @@ class EngineOnAModel(RuleBasedStateMachine):
             self.let_through([gate for gate in self.waiting() if gate.name != "fetch"])
 
     @precondition(lambda self: self.workers)
-    @rule(which=st.integers(0, 2), again=st.booleans())
-    def kill(self, which: int, again: bool) -> None:
+    @rule(which=st.integers(0, 2), again=st.booleans(), flushed=st.booleans())
+    def kill(self, which: int, again: bool, flushed: bool) -> None:
         """SIGKILL: no more requests, nothing is tidied up; the group notices. `again`: it is restarted on its disk."""
         worker = self.workers[which % len(self.workers)]
+        if flushed and worker.disk is not None:
+            worker.disk.flush()
         self._kill(worker)
         if again:
             self._start(worker.disk)
@@ -215,6 +204,8 @@ class EngineOnAModel(RuleBasedStateMachine):
 
     def _kill(self, worker: Worker) -> None:
         worker.cluster.dead = True
+        if worker.disk is not None:
+            worker.disk.crash()
         self.workers.remove(worker)
         for gate in [gate for gate in self.kafka.gates if gate.worker == worker.name]:
             self.kafka.gates.remove(gate)
@@ -263,19 +254,32 @@ class EngineOnAModel(RuleBasedStateMachine):
     def mend(self) -> None:
         self.kafka.damaged.clear()
 
+    @precondition(lambda self: any(worker.disk for worker in self.workers))
+    @rule()
+    def flush(self) -> None:
+        """The disks now have what was taken up to here."""
+        for worker in self.workers:
+            if worker.disk is not None:
+                worker.disk.flush()
+
+    @rule(partition=st.integers(0, PARTITIONS - 1))
+    def compact(self, partition: int) -> None:
+        self.kafka.compact(TopicPartition(STATE, partition))
+
     # -- what must hold
 
     @invariant()
     def readers_see_what_one_worker_would_have_written(self) -> None:
         for number in range(PARTITIONS):
-            outputs, dead, _ = expected(self.kafka.log(TopicPartition(EVENTS, number)))
+            outputs, dead, states = expected(self.kafka.log(TopicPartition(EVENTS, number)))
             seen = [entry.value for entry in self.kafka.visible(TopicPartition(OUT, number))]
             assert seen == outputs[: len(seen)]
             letters = [_source_offset(entry) for entry in self.kafka.visible(TopicPartition(DEAD, number))]
             assert letters == dead[: len(letters)]
             for key in KEYS:
-                states = [int(e.value or 0) for e in self.kafka.visible(TopicPartition(STATE, number)) if e.key == key]
-                assert states == sorted(set(states))
+                was = iter(states.get(key, []))
+                for entry in self.kafka.visible(TopicPartition(STATE, number)):
+                    assert entry.key != key or entry.value in was  # in this order, and no more often
 
     def teardown(self) -> None:
         """Heal everything: then every event is answered, once, and no state differs."""
@@ -287,7 +291,7 @@ class EngineOnAModel(RuleBasedStateMachine):
                 letters = [_source_offset(entry) for entry in self.kafka.visible(TopicPartition(DEAD, number))]
                 assert letters == dead
                 last = {e.key: e.value for e in self.kafka.visible(TopicPartition(STATE, number))}
-                assert last == {key: b"%d" % count for key, count in states.items()}
+                assert last == {key: was[-1] for key, was in states.items()}
         finally:
             self._end()
 
@@ -327,17 +331,19 @@ class EngineOnAModel(RuleBasedStateMachine):
         structlog.reset_defaults()
 
 
-def expected(events: list[Entry]) -> tuple[list[bytes], list[int], Counter[bytes]]:
-    """Outputs, offsets of dead letters, and counts of one worker that nothing ever happens to."""
+def expected(events: list[Entry]) -> tuple[list[bytes], list[int], dict[bytes, list[bytes | None]]]:
+    """Outputs, offsets of dead letters, and the states each key goes through, of one worker that nothing happens to."""
     counts: Counter[bytes] = Counter()
-    outputs, dead = [], []
+    outputs, dead, states = [], [], defaultdict[bytes, list[bytes | None]](list)
     for event in events:
         if event.value in (b"bad", b"poison"):
             dead.append(event.offset)
-        else:
-            counts[event.key or b""] += 1
-            outputs.append(b"%d@%d" % (counts[event.key or b""], event.offset))
-    return outputs, dead, counts
+            continue
+        key = event.key or b""
+        counts[key] = 0 if event.value == b"forget" else counts[key] + 1
+        states[key].append(b"%d" % counts[key] if counts[key] else None)
+        outputs.append(b"%d@%d" % (counts[key], event.offset))
+    return outputs, dead, states
 
 
 def _source_offset(letter: Entry) -> int:
@@ -345,8 +351,14 @@ def _source_offset(letter: Entry) -> int:
 
 
 @pytest.fixture(autouse=True)
-def any_number_of_poison(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_the_model_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any number of poison is no reason to stop, and no thread's time decides what comes first."""
+
+    async def at_once(function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
+
     monkeypatch.setattr("streams.partition._UNPROVED_POISON_LIMIT", 10_000)
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
 
 
 TestEngineOnAModel = EngineOnAModel.TestCase

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from aiokafka import TopicPartition
 
-from tests.streams.test_engine_model import EVENTS, Disk, EngineOnAModel
-from tests.streams.test_engine_model import any_number_of_poison as any_number_of_poison
+from tests.streams.model_disk import Disk
+from tests.streams.test_engine_model import EVENTS, EngineOnAModel
+from tests.streams.test_engine_model import as_the_model_needs_it as as_the_model_needs_it
 
 
 @pytest.fixture
@@ -35,9 +36,26 @@ def test_a_disk_that_was_away_catches_up(machine: EngineOnAModel) -> None:
     machine._start(disk)
     machine.produce(0, [(b"a", b"x")])
     machine.go_on("")
+    disk.flush()
     machine._kill(machine.workers[0])
     machine._start(None)
     machine.produce(0, [(b"a", b"x")])
+    machine.go_on("")
+    machine._kill(machine.workers[0])
+    machine._start(disk)
+    machine.produce(0, [(b"a", b"x")])
+    machine.teardown()
+
+
+def test_what_was_forgotten_while_a_disk_was_away_does_not_come_back(machine: EngineOnAModel) -> None:
+    disk = Disk()
+    machine._start(disk)
+    machine.produce(0, [(b"a", b"x")])
+    machine.go_on("")
+    disk.flush()
+    machine._kill(machine.workers[0])
+    machine._start(None)
+    machine.produce(0, [(b"a", b"forget")])
     machine.go_on("")
     machine._kill(machine.workers[0])
     machine._start(disk)
