@@ -1,0 +1,158 @@
+"""What the trainer learns at a time: a span of offsets of each partition, and what is in it.
+
+The same spans give the same interactions in the same order, whoever reads them and whenever, so a trainer that died
+repeats its rounds and comes to the same weights. Knows the contracts; knows nothing of Kafka clients or of models.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from index.hashing import item_hash
+from streams.contracts import Erase, Interaction, Outcome
+from streams.validation import BadMessage, EventRules, decode_event
+
+LARGEST_WEIGHT = 10.0
+"""Bound of 1/π (clipped inverse propensities, Ionides 2008): one lucky exposure counts as ten ordinary ones at most."""
+
+REMEMBERED_IDS = 65_536
+"""Event ids that are known again; as in the workers, whose states remember a user's last ones."""
+
+_outcome_decoder = msgspec.json.Decoder(Outcome)
+
+
+class Arrived(Protocol):
+    """A record of Kafka."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Round:
+    """n interactions in order, and who is to be forgotten before them.
+
+    Attributes:
+        users: [n] codes: 64-bit hashes of the users' ids, as int64.
+        items: n ids.
+        times_ms, actions, weights: [n].
+        erased: codes of the users who asked to be forgotten, wherever in the span; of their interactions only those
+            after the erasure are left.
+        shown: (user code, item id, weight) of interactions that answered a slate; weight: 1 / π(item in it), bounded.
+        bad: records that a worker dead-letters.
+    """
+
+    users: NDArray[np.int64]
+    items: list[str]
+    times_ms: NDArray[np.int64]
+    actions: NDArray[np.uint8]
+    weights: NDArray[np.float32]
+    erased: list[int] = field(default_factory=list)
+    shown: list[tuple[int, str, float]] = field(default_factory=list)
+    bad: int = 0
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+class RoundReader:
+    """Turns spans of records into rounds. `ids` are hashes of event ids seen before, oldest first."""
+
+    def __init__(self, rules: EventRules, ids: Iterable[int] = ()) -> None:
+        self._rules = rules
+        self._codes = {action: code for code, action in enumerate(rules.actions)}
+        self._order = deque(ids)
+        self._known = set(self._order)
+
+    @property
+    def ids(self) -> NDArray[np.uint64]:
+        """Hashes of the event ids that would be known again, oldest first."""
+        return np.fromiter(self._order, np.uint64, len(self._order))
+
+    def read(
+        self, events: Mapping[int, Sequence[Arrived]], outcomes: Mapping[int, Sequence[Arrived]] | None = None
+    ) -> Round:
+        """The round made of these records, by partition in order of offset."""
+        kept: list[tuple[int, Interaction]] = []
+        erased: dict[int, None] = {}
+        bad = 0
+        for record in _merged(events):
+            try:
+                event = decode_event(record.key, record.value, record.timestamp, self._rules)
+            except BadMessage:
+                bad += 1
+                continue
+            if isinstance(event, Erase):
+                gone = user_code(event.user)
+                erased[gone] = None
+                kept = [(user, other) for user, other in kept if user != gone]
+            elif isinstance(event, Interaction) and not self._repeated(event):
+                kept.append((user_code(event.user), event))
+        shown, unreadable = _shown(outcomes or {})
+        return Round(
+            np.array([user for user, _ in kept], np.int64),
+            [event.item for _, event in kept],
+            np.array([event.time for _, event in kept], np.int64),
+            np.array([self._codes[event.action] for _, event in kept], np.uint8),
+            np.array([event.weight for _, event in kept], np.float32),
+            list(erased),
+            shown,
+            bad + unreadable,
+        )
+
+    def _repeated(self, event: Interaction) -> bool:
+        if event.id is None:
+            return False
+        key = _hash(f"{event.user}\0{event.id}")
+        if key in self._known:
+            return True
+        self._known.add(key)
+        self._order.append(key)
+        if len(self._order) > REMEMBERED_IDS:
+            self._known.discard(self._order.popleft())
+        return False
+
+
+def user_code(user: str) -> int:
+    """By which number training knows a user: the id itself is in no checkpoint."""
+    return int(np.uint64(item_hash(user)).astype(np.int64))
+
+
+def _merged(events: Mapping[int, Sequence[Arrived]]) -> Iterable[Arrived]:
+    """Records by timestamp and partition; within a partition always by offset."""
+    return heapq.merge(*(events[number] for number in sorted(events)), key=lambda record: record.timestamp)
+
+
+def _shown(outcomes: Mapping[int, Sequence[Arrived]]) -> tuple[list[tuple[int, str, float]], int]:
+    found, bad = [], 0
+    for number in sorted(outcomes):
+        for record in outcomes[number]:
+            try:
+                outcome = _outcome_decoder.decode(record.value or b"")
+            except msgspec.MsgspecError:
+                bad += 1
+                continue
+            if outcome.inclusion is not None:
+                user = user_code(outcome.user)
+                found += [
+                    (user, item, min(LARGEST_WEIGHT, 1 / max(inclusion, 1e-9)))
+                    for item, reward, inclusion in zip(outcome.items, outcome.rewards, outcome.inclusion, strict=True)
+                    if reward > 0
+                ]
+    return found, bad
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
