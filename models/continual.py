@@ -9,6 +9,7 @@ alone, so that whoever repeats them decides the same. Knows nothing of Kafka, to
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,13 @@ class Trainer(Protocol):
     def item_ids(self) -> Sequence[str]: ...
     @property
     def features(self) -> ItemFeatures: ...
+    @property
+    def text_encoder(self) -> str: ...
     def learn(self, log: InteractionLog) -> float: ...
     def histories(self, users: Int64) -> list[History]: ...
+    def put_items(self, ids: Sequence[str], features: ItemFeatures) -> None: ...
+    def forget(self, users: Int64) -> None: ...
+    def weigh(self, users: Int64, items: Int64, weights: Float32) -> None: ...
     def release(self, facts: dict[str, Any]) -> Release: ...
     def adopt(self, release: Release) -> None: ...
     def save(self, directory: Path) -> None: ...
@@ -117,7 +123,7 @@ class Continual:
         self.trainer, self.served = trainer, served
         self.config, self._judge, self._seed = config or ContinualConfig(), judge, seed
         self.round = 0
-        self.refused = self.taken_back = 0
+        self.refused = self.taken_back = self.recovered = 0
         self._since = 0  # rounds since the last candidate was made
         self._previous: Release | None = None
         self._candidate: Release | None = None
@@ -131,10 +137,18 @@ class Continual:
         decided = self._decide()
         loss = self.trainer.learn(log)
         self._since += 1
+        if not math.isfinite(loss):
+            self._recover()
         # What is being watched is judged to the end first: a bad release must not be followed by its like.
         if self._candidate is None and self._previous is None and self._since >= self.config.rounds:
             self._propose(loss)
         return Step(self.round, len(log), loss, **decided)
+
+    def _recover(self) -> None:
+        """Weights that are no numbers any more go back to those that are served."""
+        self.trainer.adopt(self.served)
+        self.recovered += 1
+        self._candidate, self._gate, self._since = None, Comparison(self.config.gate), 0
 
     # -- judging -----------------------------------------------------------------------------------
 
@@ -217,6 +231,7 @@ class Continual:
             "since": self._since,
             "refused": self.refused,
             "taken_back": self.taken_back,
+            "recovered": self.recovered,
             "gate": self._gate.state(),
             "watch": self._watch.state(),
             "seed": self._seed,
@@ -238,7 +253,8 @@ class Continual:
             releases = {name: Release.load(directory / name / id_) for name, id_ in state["releases"].items()}
             learning = cls(trainer(directory / TRAINER), releases[SERVED], judge, config, seed=state["seed"])
             learning.round, learning._since = state["round"], state["since"]
-            learning.refused, learning.taken_back = state["refused"], state["taken_back"]
+            for name in ("refused", "taken_back", "recovered"):
+                setattr(learning, name, state[name])
             learning._gate = Comparison.restored(learning.config.gate, state["gate"])
             learning._watch = Comparison.restored(learning.config.watch, state["watch"])
         except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -227,7 +227,7 @@ class Broadcast:
     def _tell(self, batches: dict[TopicPartition, list[Any]]) -> None:
         """Tell the shelf what was read; in the broadcast's thread. A record that is not as it should be is left out."""
         changes: list[ItemChange] = []
-        messages: list[ReleasePointer | EstimatorSnapshot] = []
+        messages: list[ModelMessage] = []
         for source, records in batches.items():
             for record in records:
                 try:
@@ -243,7 +243,7 @@ class Broadcast:
         for message in _latest_of_each(messages):
             if isinstance(message, ReleasePointer):
                 self._shelf.tell_release(message)
-            else:
+            elif isinstance(message, EstimatorSnapshot):
                 self._shelf.tell_estimator(message)
 
 
@@ -256,7 +256,5 @@ def item_change(record: Any) -> ItemChange:
     return record.key.decode(), None
 
 
-def _latest_of_each(
-    messages: Sequence[ReleasePointer | EstimatorSnapshot],
-) -> list[ReleasePointer | EstimatorSnapshot]:
+def _latest_of_each(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     return list({type(message): message for message in messages}.values())

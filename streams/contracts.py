@@ -258,7 +258,24 @@ class EstimatorSnapshot(Struct, frozen=True, gc=False, tag="estimator", tag_fiel
     ]
 
 
-ModelMessage = ReleasePointer | EstimatorSnapshot
+class RoundEnds(Struct, frozen=True, gc=False):
+    """Where a round of training ends, and the next one begins: next offsets, by partition."""
+
+    events: dict[str, int]
+    outcomes: dict[str, int]
+
+
+class TrainerState(Struct, frozen=True, gc=False, tag="trainer", tag_field="kind"):
+    """Topic `models`, key `trainer`: how far the weights have come, so that whoever goes on repeats no other rounds."""
+
+    checkpoint: Annotated[str, Meta(description="folder of the last checkpoint, beside the releases")]
+    created: Millis
+    round: Annotated[int, Meta(ge=0, description="rounds of training in the checkpoint")]
+    at: Annotated[RoundEnds, Meta(description="what the checkpoint has learned")]
+    begun: Annotated[list[RoundEnds], Meta(description="the rounds begun since: they are repeated after a crash")]
+
+
+ModelMessage = ReleasePointer | EstimatorSnapshot | TrainerState
 
 TOPIC_MESSAGES: dict[str, tuple[type[Struct], ...]] = {
     "events": (Interaction, Impression, Request, Erase),
@@ -267,7 +284,7 @@ TOPIC_MESSAGES: dict[str, tuple[type[Struct], ...]] = {
     "recommendations": (Recommendation,),
     "decisions": (Decision,),
     "outcomes": (Outcome,),
-    "models": (ReleasePointer, EstimatorSnapshot),
+    "models": (ReleasePointer, EstimatorSnapshot, TrainerState),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,13 @@ class Scripted:
     item_ids: tuple[str, ...] = FIRST.item_ids
     features: ItemFeatures = field(default_factory=lambda: random_features(ITEMS))
 
+    text_encoder: str = "encoder"
+    losses: list[float] = field(default_factory=list)
+
     def learn(self, log: InteractionLog) -> float:
         for user, item in zip(log.users.tolist(), log.items.tolist(), strict=True):
             self.known[user] = item
-        return 1.0
+        return self.losses.pop(0) if self.losses else 1.0
 
     def histories(self, users: Int64) -> list[History]:
         items = [[self.known[user]] if user in self.known else [] for user in users.tolist()]
@@ -50,6 +54,15 @@ class Scripted:
         quality = self.script[min(self.made, len(self.script) - 1)]
         self.made += 1
         return replace(FIRST, facts=facts | {"quality": quality})
+
+    def put_items(self, ids: Sequence[str], features: ItemFeatures) -> None:
+        raise NotImplementedError
+
+    def forget(self, users: Int64) -> None:
+        raise NotImplementedError
+
+    def weigh(self, users: Int64, items: Int64, weights: Float32) -> None:
+        raise NotImplementedError
 
     def adopt(self, release: Release) -> None:
         self.adopted.append(release.id)
@@ -163,6 +176,15 @@ def test_users_and_items_that_were_not_known_are_no_cases() -> None:
     unknown.items[:] = -1
     learning.learn(unknown)
     assert judging.shown == []
+
+
+def test_weights_that_are_no_numbers_any_more_go_back_to_those_that_are_served() -> None:
+    trainer = Scripted([0.6, 0.7], losses=[1.0, 1.0, 1.0, float("nan")])
+    learning = Continual(trainer, FIRST, Judging(), CONFIG)
+    steps = run(learning, 0, 9)
+    # The candidate of round 2 was dropped in round 4, the next one is made two rounds later.
+    assert trainer.adopted == [FIRST.id] and learning.recovered == 1
+    assert [step.round for step in steps if step.serve is not None] == [9]
 
 
 def test_an_empty_round_is_a_round() -> None:
