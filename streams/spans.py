@@ -61,10 +61,9 @@ class Spans:
         until = time.monotonic() + seconds
         found: tuple[Batches, Batches] = {}, {}
         while not leave.is_set():
-            left = most - _count(found[0])
-            enough = _count(found[0]) >= least or (time.monotonic() >= until and _count(found[0]) > 0)
-            taken = await self._take(found, 0 if enough else WAIT_MS, left)
-            if enough and (not taken or _count(found[0]) >= most):
+            count = _count(found[0])
+            enough = count >= least or (count > 0 and time.monotonic() >= until)
+            if count >= most or (not await self._take(found, 0 if enough else WAIT_MS, most - count) and enough):
                 return found
         return {}, {}
 
@@ -101,7 +100,7 @@ class Spans:
         )
 
     async def _take(self, found: tuple[Batches, Batches], timeout_ms: int, most: int) -> int:
-        batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=max(1, most))
+        batches = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=most)
         for source, records in batches.items():
             found[source.topic != self._events].setdefault(source.partition, []).extend(records)
         return sum(map(len, batches.values()))
