@@ -26,6 +26,8 @@ from streams.contracts import (
     Recommendation,
     ReleasePointer,
     Request,
+    RoundEnds,
+    TrainerState,
 )
 
 _USER, _SLATE = "42", "2-1041"
@@ -147,5 +149,12 @@ EXAMPLES: tuple[Struct, ...] = (
             iterations=828,
         ),
         calibration_error=0.018,
+    ),
+    TrainerState(
+        checkpoint="driftline-96-5f0c77d1",
+        created=1_772_365_311_000,
+        round=96,
+        at=RoundEnds({"0": 6150, "1": 6201, "2": 5987, "3": 6240}, {"0": 208, "1": 187, "2": 233, "3": 196}),
+        begun=[RoundEnds({"0": 6212, "1": 6268, "2": 6049, "3": 6305}, {"0": 210, "1": 187, "2": 233, "3": 198})],
     ),
 )

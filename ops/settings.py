@@ -156,6 +156,16 @@ class Settings(BaseSettings):
     worker_web_port: int = _setting(0, "of the worker's web pages; 0: none", "port", ge=0, le=65_535)
 
     learner_publish_every_s: float = _setting(2.0, "how often new estimates reach the workers", "s", gt=0)
+    learner_trains: bool = _setting(True, "go on training the weights while they are served")
+    learner_round_events: int = _setting(256, "events that are learned at a time", "events", ge=1, le=100_000)
+    learner_round_s: float = _setting(10.0, "or after this time, when fewer have come", "s", gt=0)
+    learner_cpu_share: float = _setting(0.5, "of one core, at most, for training", "0 to 1", gt=0, le=1)
+    learner_checkpoint_rounds: int = _setting(
+        32, "rounds between two checkpoints: as many are repeated after a crash, at most", "rounds", ge=1, le=1000
+    )
+    learner_device: str = _setting(
+        "cpu", "where weights are trained", "cpu, cuda, cuda:1, …", pattern=r"^(cpu|cuda(:\d+)?)$"
+    )
 
     @field_validator("events_actions", mode="before")
     @classmethod

@@ -85,11 +85,12 @@ def _worker(topics: Topics, app_id: str) -> tuple[Acl, ...]:
 
 def _learner(topics: Topics, app_id: str) -> tuple[Acl, ...]:
     return (
-        *_on((topics.outcomes, topics.models), "Read"),
+        *_on((topics.outcomes, topics.models, topics.events, topics.item_vectors), "Read"),
         *_on((topics.models,), "Write"),
-        *_on((topics.outcomes, topics.models), "DescribeConfigs"),
+        *_on((topics.outcomes, topics.models, topics.events, topics.item_vectors), "DescribeConfigs"),
         Acl("group", f"{app_id}-learner", "literal", "Read"),
         Acl("transactional-id", f"{app_id}-learner", "literal", "Write"),
+        Acl("transactional-id", f"{app_id}-trainer", "literal", "Write"),
     )
 
 
@@ -103,7 +104,11 @@ def _embedder(topics: Topics, app_id: str) -> tuple[Acl, ...]:
 
 
 def _trainer(topics: Topics, app_id: str) -> tuple[Acl, ...]:
-    return (*_on((topics.item_vectors, topics.events), "Read"), *_on((topics.models,), "Write"))
+    return (
+        *_on((topics.item_vectors, topics.events), "Read"),
+        *_on((topics.models,), "Write"),
+        Acl("transactional-id", f"{app_id}-trainer", "literal", "Write"),
+    )
 
 
 def _producer(topics: Topics, app_id: str) -> tuple[Acl, ...]:

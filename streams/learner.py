@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 
 from streams.cluster import Cluster
 from streams.contracts import Outcome
-from streams.election import Duty, Member, Seat
+from streams.election import Duty, Member, Seat, Term
 from streams.estimators import Estimators
 from streams.releases import SnapshotWriter, read_models
 from streams.restore import partitions_of
@@ -161,7 +161,8 @@ class EstimatorTerm:
 class Learner(Member):
     """One member of the group `<app_id>-learner`: active, or standing by. Make it inside a running event loop."""
 
-    def __init__(self, config: LearnerConfig) -> None:
+    def __init__(self, config: LearnerConfig, train: Callable[[asyncio.Event], Term] | None = None) -> None:
+        """`train` begins a term of the trainer, if weights are to be learned here as well."""
         seat = Seat(
             config.cluster,
             f"{config.app_id}-learner",
@@ -171,7 +172,8 @@ class Learner(Member):
         )
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="learn")
         self._estimating = Duty("estimators", seat, lambda leave: EstimatorTerm(config, self._compute, leave))
-        super().__init__(seat, [self._estimating])
+        self._training = None if train is None else Duty("trainer", seat, train)
+        super().__init__(seat, [self._estimating] + ([self._training] if self._training is not None else []))
 
     async def run(self) -> None:
         """Take part in the election until `stop` is called; raises what stopped it otherwise."""
@@ -182,5 +184,7 @@ class Learner(Member):
 
     def status(self) -> dict[str, Any]:
         """What the health page says: plain JSON values."""
-        found = {"state": self.state, "ready": self.state in ("standing by", "learning")}
+        found: dict[str, Any] = {"state": self.state, "ready": self.state in ("standing by", "learning")}
+        if self._training is not None:
+            found["trainer"] = self._training.status()
         return self._estimating.status() | found

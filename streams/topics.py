@@ -100,7 +100,7 @@ SPECS: tuple[TopicSpec, ...] = (
     TopicSpec("state", "user states, the engine's own; key user", "compact", max_message_bytes=8 * _MIB),
     TopicSpec(
         "models",
-        "which release is current, and the online estimators; key release, estimator",
+        "which release is current, the online estimators, how far training has come; key release, estimator, trainer",
         "compact",
         partitions=1,
         max_message_bytes=8 * _MIB,

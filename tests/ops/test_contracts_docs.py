@@ -51,7 +51,7 @@ def test_exporting_writes_the_documents_and_removes_old_schemas(tmp_path):
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "gone.json").touch()
     result = CliRunner().invoke(app, ["contracts", "export", str(tmp_path)])
-    assert result.exit_code == 0 and "12 files" in result.stdout
+    assert result.exit_code == 0 and "13 files" in result.stdout
     written = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.*")}
     assert written == documents()
 
