@@ -55,18 +55,21 @@ class _List:
 class ServingCounts:
     """The counts of a release of n items. One thread at a time.
 
+    Arrays may hold the rows of some items only, with neighbours among `items` of them; `recent` then refers to rows.
+
     Attributes:
         length: how many of a user's last items matter.
         columns: what is known of each item, float32 [n + 1] by name; the last is for an item the release does not know.
     """
 
-    def __init__(self, arrays: Arrays, source: str) -> None:
+    def __init__(self, arrays: Arrays, source: str, items: int | None = None) -> None:
         self._lists = [_List.of(arrays, name) for name in sections.lists(arrays)]
         self.length: int = max(one.length for one in self._lists)
-        self.items: int = len(self._lists[0].neighbours)
+        self._rows = len(self._lists[0].neighbours)
+        self.items: int = self._rows if items is None else items
         self.columns: dict[str, Float32] = {name: arrays[f"counts.items.{name}"] for name in sections.columns(arrays)}
         giving = next(one for one in self._lists if source in one.values)
-        self._giving = _strongest(giving.neighbours, giving.values[source])
+        self._giving = _strongest(giving.neighbours, giving.values[source], self.items)
         self._ages = giving.ages[source][:NEWEST]
         self._marked: Bool = np.empty(0, np.bool_)
         self._column: npt.NDArray[np.int16] = np.empty(0, np.int16)
@@ -87,7 +90,7 @@ class ServingCounts:
         ends = np.concatenate([[0], known.sum(axis=1).cumsum()]).astype(np.int32)
         rows = recent[:, :NEWEST][known].astype(np.int32)
         weights = np.broadcast_to(counted, known.shape)[known]
-        sums = csr_array((weights, rows, ends), shape=(len(recent), self.items)) @ self._giving
+        sums = csr_array((weights, rows, ends), shape=(len(recent), self._rows)) @ self._giving
         found = np.full((len(recent), most), -1, np.int64)
         for users in self._blocks(len(recent)):
             ends = sums.indptr[users.start : users.stop + 1]
@@ -152,14 +155,14 @@ class ServingCounts:
             self._marked, self._column = np.zeros(size, np.bool_), np.zeros(size, np.int16)
 
 
-def _strongest(neighbours: Int32, values: Float32) -> csr_array:
-    """The sparse matrix [n, n] of each item's strongest neighbours; of equal ones those that come first."""
+def _strongest(neighbours: Int32, values: Float32, items: int) -> csr_array:
+    """The sparse matrix [rows, items] of each row's strongest neighbours; of equal ones those that come first."""
     if neighbours.shape[1] > STRONGEST:
         order = np.argsort(-values, axis=1, kind="stable")[:, :STRONGEST]
         neighbours, values = np.take_along_axis(neighbours, order, 1), np.take_along_axis(values, order, 1)
     there = (neighbours >= 0) & (values > 0)
     ends = np.concatenate([[0], there.sum(axis=1).cumsum()]).astype(np.int32)
-    return csr_array((values[there], neighbours[there], ends), shape=(len(neighbours), len(neighbours)))
+    return csr_array((values[there], neighbours[there], ends), shape=(len(neighbours), items))
 
 
 def _take_best(found: Int64, sums: Float32, items: Int32, counts: Int32) -> None:

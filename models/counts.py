@@ -1,0 +1,326 @@
+"""What goes with what, and how often lately: learned event by event, in rows of bounded length.
+
+Two items that one user took within a few events of each other are a pair. A channel says what a pair counts, by how
+far apart the two were and which came first; counts fade with a half-life in events. A table is a channel as it is
+read: divided by powers of both items' own counts, or as a logarithm of the lift. Each item keeps its ``neighbours``
+strongest pairs; what else there was is forgotten. Knows nothing of users (see models/recent.py), models or streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.config import Bool, Float32, Int64
+from models.cooccurrence import ServingCounts
+from models.neighbours import NeighbourLists
+
+Float64 = npt.NDArray[np.float64]
+Arrays = dict[str, npt.NDArray[Any]]
+
+BLOCK = 256
+"""Events counted at a time, however many are given: which pairs a full row drops depends on it."""
+
+_RESCALE_AT = 2.0**40
+_LIFT = 2000.0
+"""The lift is taken as if there had been so many events: (pairs x 2000) / (one's count x the other's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What a pair counts: ``decay`` to the power of the events between, times ``forward`` in the row of the earlier
+    item and ``backward`` in that of the later one; nothing beyond ``window`` events; half after ``half_life`` events.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    window: int = 50
+    decay: float = 0.95
+    half_life: float = 40_000
+    forward: float = 1.0
+    backward: float = 1.0
+
+    def __post_init__(self) -> None:
+        _at_least_one("Channel.window", self.window)
+        _positive("Channel.half_life", self.half_life)
+        for name in ("decay", "forward", "backward"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"Channel.{name} is {getattr(self, name)}, expected 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How a channel is read.
+
+    Attributes:
+        channel: its name.
+        own_power, other_power: pairs are divided by the counts of the row's item and of its neighbour to these powers.
+        lift: read log(1 + lift) instead; the powers do not matter then.
+        read: how many of a user's last items are looked up.
+        read_decay: what an item counts there, to the power of the events after it.
+        floor: the sum at which the logarithm of the feature begins to rise (see models/blend.py).
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    channel: str
+    own_power: float = 0.25
+    other_power: float = 0.35
+    lift: bool = False
+    read: int = 20
+    read_decay: float = 0.8
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        _at_least_one("Table.read", self.read)
+        _positive("Table.floor", self.floor)
+
+
+def _channels() -> dict[str, Channel]:
+    return {"near": Channel(), "next": Channel(window=3, decay=0.6, backward=0.0)}
+
+
+def _tables() -> dict[str, Table]:
+    return {"near": Table("near"), "near_lift": Table("near", lift=True), "next": Table("next", read=3, read_decay=0.5)}
+
+
+@dataclass(frozen=True, slots=True)
+class CountsConfig:
+    """What is counted and how it is read.
+
+    Attributes:
+        channels: by name; the first decides which pairs a full row keeps.
+        tables: by name.
+        source: the table whose best become candidates.
+        neighbours: pairs that an item keeps.
+        popularity: half-lives in events; each makes a column of log-counts.
+        repeats: for domains where items come again: one-hot tables of how many events ago an item was last met, up to
+            so many; 0: none.
+
+    Raises:
+        ValueError: a field is outside its range, or a name is not among those it refers to.
+    """
+
+    channels: Mapping[str, Channel] = field(default_factory=_channels)
+    tables: Mapping[str, Table] = field(default_factory=_tables)
+    source: str = "near"
+    neighbours: int = 128
+    popularity: tuple[float, ...] = (1_000, 10_000, 1_000_000)
+    repeats: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least_one("CountsConfig.neighbours", self.neighbours)
+        for half_life in self.popularity:
+            _positive("CountsConfig.popularity", half_life)
+        for name, table in self.tables.items():
+            if table.channel not in self.channels:
+                raise ValueError(f"table {name} reads {table.channel!r}, expected one of {list(self.channels)}")
+        if self.source not in self.tables:
+            raise ValueError(f"CountsConfig.source is {self.source!r}, expected one of {list(self.tables)}")
+
+    @property
+    def length(self) -> int:
+        """How many of a user's last items are needed, to learn and to read."""
+        windows = [channel.window for channel in self.channels.values()]
+        return max(*windows, *(table.read for table in self.tables.values()), self.repeats)
+
+
+class Counts:
+    """Counts over n items, which may become more."""
+
+    def __init__(self, config: CountsConfig | None = None, items: int = 0) -> None:
+        self.config = config or CountsConfig()
+        channels = list(self.config.channels.values())
+        self.window = max(channel.window for channel in channels)
+        self._weights = _pair_weights(channels, self.window)
+        self._pairs = NeighbourLists(items, self.config.neighbours, len(channels))
+        self._own = _Fading(items, [channel.half_life for channel in channels])
+        self._popularity = _Fading(items, list(self.config.popularity))
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def grow(self, items: int) -> None:
+        """Make room for items up to so many; the new ones have no counts yet."""
+        self._pairs.grow(items)
+        self._own.grow(items)
+        self._popularity.grow(items)
+
+    def learn(self, recent: Int64, items: Int64) -> None:
+        """Count n events in order of arrival.
+
+        Args:
+            recent: [n, L] rows of the items that each event's user took before it, newest first; -1: none or unknown.
+            items: [n] the event's own; -1: unknown, it counts for nothing but the passing of time.
+
+        Raises:
+            ValueError: a row beyond the items there is room for.
+        """
+        largest = max(recent.max(initial=-1), items.max(initial=-1))
+        if largest >= len(self):
+            raise ValueError(f"Counts.learn got item {largest}, expected rows below {len(self)}; call grow() first")
+        for start in range(0, len(items), BLOCK):
+            self._learn(recent[start : start + BLOCK, : self.window], items[start : start + BLOCK])
+
+    def _learn(self, recent: Int64, items: Int64) -> None:
+        self._popularity.add(items)
+        worth = self._own.add(items)
+        event, age = np.nonzero((recent >= 0) & (items[:, None] >= 0) & (recent != items[:, None]))
+        earlier, later = recent[event, age], items[event]
+        forward, backward = self._weights[:, age] * worth[event].astype(np.float32)
+        self._pairs.add(
+            np.concatenate([earlier, later]), np.concatenate([later, earlier]), np.concatenate([forward, backward])
+        )
+        if self._own.worth.max() > _RESCALE_AT:
+            self._pairs.scale((1 / self._own.rescale()).astype(np.float32))
+        if self._popularity.worth.max(initial=0) > _RESCALE_AT:
+            self._popularity.rescale()
+
+    def arrays(self) -> Arrays:
+        """What a release holds of them: the ``counts.`` arrays that models/sections.py describes."""
+        return self._lists(np.arange(len(self))) | self._columns()
+
+    def serving(self, recent: Int64) -> tuple[ServingCounts, Int64]:
+        """The counts as a release made now would serve them, but only the rows that `recent` [B, L] refers to.
+
+        Returns the serving counts, and `recent` in their rows; candidates and what is asked for are items as ever.
+        """
+        rows, places = np.unique(recent, return_inverse=True)
+        first = int(rows[0] < 0) if len(rows) else 0
+        renumbered = places.reshape(recent.shape) - first
+        kept = rows[first:] if len(rows) > first else np.zeros(1, np.int64)
+        arrays = self._lists(kept) | self._columns()
+        return ServingCounts(arrays, self.config.source, items=len(self)), renumbered
+
+    def _lists(self, rows: Int64) -> Arrays:
+        neighbours = self._pairs.neighbours[rows]
+        arrays: Arrays = {"counts.pairs.neighbours": neighbours}
+        names = list(self.config.channels)
+        for name, table in self.config.tables.items():
+            at = names.index(table.channel)
+            counted = self._pairs.values[rows, :, at] / np.float32(self._own.worth[at])
+            arrays[f"counts.pairs.{name}.values"] = self._read(table, at, rows, neighbours, counted)
+            arrays[f"counts.pairs.{name}.ages"] = (table.read_decay ** np.arange(table.read)).astype(np.float32)
+            arrays[f"counts.pairs.{name}.floor"] = np.array(table.floor, np.float32)
+        if self.config.repeats:
+            arrays |= _repeats(rows, self.config.repeats)
+        return arrays
+
+    def _read(self, table: Table, at: int, rows: Int64, neighbours: npt.NDArray[np.int32], counted: Float32) -> Float32:
+        own = self._own.counts[:, at] / self._own.worth[at]
+        if table.lift:
+            smooth = (own + 1).astype(np.float32)
+            lift: Float32 = np.log1p(counted * np.float32(_LIFT) / (smooth[rows][:, None] * smooth[neighbours]))
+            return lift
+        # An item in a pair was in an event, so its count is not 0 but where rounding made it so.
+        known = np.maximum(own, 1e-6)
+        mine, theirs = (known**-power for power in (table.own_power, table.other_power))
+        over: Float32 = counted * mine.astype(np.float32)[rows][:, None] * theirs.astype(np.float32)[neighbours]
+        return over
+
+    def _columns(self) -> Arrays:
+        counts = self._popularity.counts / self._popularity.worth
+        logs = np.log(np.concatenate([counts, np.zeros((1, counts.shape[1]))]) + 0.1).astype(np.float32)
+        return {
+            f"counts.items.popularity_{int(half_life)}": np.ascontiguousarray(logs[:, at])
+            for at, half_life in enumerate(self.config.popularity)
+        }
+
+    def state(self) -> Arrays:
+        """Everything, exactly: ``restore`` of it goes on as this would have."""
+        return {
+            "pairs.neighbours": self._pairs.neighbours,
+            "pairs.values": self._pairs.values,
+            **{f"own.{name}": array for name, array in self._own.state().items()},
+            **{f"popularity.{name}": array for name, array in self._popularity.state().items()},
+        }
+
+    @classmethod
+    def restore(cls, config: CountsConfig, state: Mapping[str, npt.NDArray[Any]]) -> Counts:
+        """Counts as they were when ``state`` was taken.
+
+        Raises:
+            ValueError: the state is of counts of another shape.
+        """
+        counts = cls(config)
+        expected = counts._pairs.values.shape[1:]
+        if state["pairs.values"].shape[1:] != expected:
+            raise ValueError(
+                f"counts are {state['pairs.values'].shape[1:]}, expected [neighbours, channels] {expected}"
+            )
+        counts._pairs.neighbours = state["pairs.neighbours"].copy()
+        counts._pairs.values = state["pairs.values"].copy()
+        counts._own.restore(state["own.counts"], state["own.worth"])
+        counts._popularity.restore(state["popularity.counts"], state["popularity.worth"])
+        return counts
+
+
+class _Fading:
+    """Events of each item, by several half-lives. Instead of all counts shrinking, each event adds more than the last.
+
+    `counts` float64 [n, H], and what an event is `worth` now, float64 [H]: their quotient is what a reader wants.
+    """
+
+    def __init__(self, items: int, half_lives: list[float]) -> None:
+        self._growth: Float64 = 2.0 ** (1 / np.array(half_lives, np.float64))
+        self.worth: Float64 = np.ones(len(half_lives))
+        self.counts: Float64 = np.zeros((items, len(half_lives)))
+
+    def grow(self, items: int) -> None:
+        more = max(0, items - len(self.counts))
+        self.counts = np.pad(self.counts, ((0, more), (0, 0)))
+
+    def add(self, items: Int64) -> Float64:
+        """Count n events; what each is worth, [n, H]."""
+        worth = self.worth * self._growth ** np.arange(1, len(items) + 1)[:, None]
+        known: Bool = items >= 0
+        np.add.at(self.counts, items[known], worth[known])
+        if len(items):
+            self.worth = worth[-1]
+        return worth
+
+    def rescale(self) -> Float64:
+        """Make an event worth 1 again; what everything was divided by, [H]."""
+        by = self.worth
+        self.counts, self.worth = self.counts / by, np.ones_like(by)
+        return by
+
+    def state(self) -> Arrays:
+        return {"counts": self.counts, "worth": self.worth}
+
+    def restore(self, counts: Float64, worth: Float64) -> None:
+        self.counts, self.worth = counts.copy(), worth.copy()
+
+
+def _pair_weights(channels: list[Channel], window: int) -> Float32:
+    """[2, window, channels]: what a pair counts in the earlier item's row and in the later one's, by age from 0."""
+    age = np.arange(window)
+    forward = [channel.forward * np.where(age < channel.window, channel.decay**age, 0) for channel in channels]
+    backward = [channel.backward * np.where(age < channel.window, channel.decay**age, 0) for channel in channels]
+    return np.array([forward, backward], np.float32).transpose(0, 2, 1)
+
+
+def _repeats(rows: Int64, most: int) -> Arrays:
+    """A list on which each item is its own only neighbour, and a table for each number of events ago."""
+    arrays: Arrays = {"counts.itself.neighbours": rows.astype(np.int32)[:, None]}
+    for ago in range(1, most + 1):
+        arrays[f"counts.itself.again{ago}.values"] = np.ones((len(rows), 1), np.float32)
+        arrays[f"counts.itself.again{ago}.ages"] = np.eye(1, ago, ago - 1, dtype=np.float32)[0]
+        arrays[f"counts.itself.again{ago}.floor"] = np.ones((), np.float32)
+    return arrays
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{name} is {value}, expected a positive number")
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")

@@ -1,0 +1,200 @@
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from models import sections
+from models.cooccurrence import ServingCounts
+from models.counts import BLOCK, Channel, Counts, CountsConfig, Table
+from models.recent import RecentItems
+
+ITEMS = 12
+CONFIG = CountsConfig(
+    channels={
+        "near": Channel(window=4, decay=0.8, half_life=100),
+        "next": Channel(window=1, decay=1.0, half_life=30, backward=0.0),
+        "back": Channel(window=2, decay=0.5, half_life=1e9, forward=0.25, backward=0.75),
+    },
+    tables={
+        "near": Table("near", own_power=0.25, other_power=0.5, read=3, read_decay=0.6),
+        "lift": Table("near", lift=True, read=5),
+        "next": Table("next", own_power=1.0, other_power=0.0, read=1),
+        "back": Table("back", own_power=0.0, other_power=0.0, read=2, read_decay=1.0),
+    },
+    neighbours=ITEMS,
+    popularity=(50, 1000),
+)
+
+
+def stream(events: int, seed: int = 0, users: int = 5) -> Iterator[tuple[int, int]]:
+    random = np.random.default_rng(seed)
+    for _ in range(events):
+        yield int(random.integers(users)), int(random.integers(-1, ITEMS))
+
+
+def learned(log: list[tuple[int, int]], config: CountsConfig = CONFIG, size: int = 64) -> tuple[Counts, RecentItems]:
+    counts, recent = Counts(config, ITEMS), RecentItems(config.length)
+    for start in range(0, len(log), size):
+        teach(counts, recent, log[start : start + size])
+    return counts, recent
+
+
+def teach(counts: Counts, recent: RecentItems, log: list[tuple[int, int]]) -> None:
+    users, items = (np.array([event[at] for event in log], np.int64) for at in (0, 1))
+    counts.learn(recent.follow(users, items, np.zeros(len(log), np.int64)).recent, items)
+
+
+def plain(log: list[tuple[int, int]], channel: Channel) -> tuple[dict[tuple[int, int], float], dict[int, float]]:
+    """Pairs and own counts of a channel as of the end of the log, by the definition."""
+    pairs: defaultdict[tuple[int, int], float] = defaultdict(float)
+    own: defaultdict[int, float] = defaultdict(float)
+    histories: defaultdict[int, list[int]] = defaultdict(list)
+    for at, (user, item) in enumerate(log):
+        worth = 0.5 ** ((len(log) - 1 - at) / channel.half_life)
+        if item >= 0:
+            own[item] += worth
+            for age, other in enumerate(histories[user][::-1][: channel.window]):
+                if other >= 0 and other != item:
+                    pairs[other, item] += worth * channel.decay**age * channel.forward
+                    pairs[item, other] += worth * channel.decay**age * channel.backward
+        histories[user].append(item)
+    return pairs, own
+
+
+def dense(arrays: dict[str, np.ndarray], table: str) -> np.ndarray:
+    neighbours, values = arrays["counts.pairs.neighbours"], arrays[f"counts.pairs.{table}.values"]
+    matrix = np.zeros((ITEMS, ITEMS))
+    row, place = np.nonzero(neighbours >= 0)
+    matrix[row, neighbours[row, place]] = values[row, place]
+    return matrix
+
+
+def test_tables_are_what_the_definition_says() -> None:
+    log = list(stream(700))
+    arrays = learned(log)[0].arrays()
+    for name, table in CONFIG.tables.items():
+        pairs, own = plain(log, CONFIG.channels[table.channel])
+        expected = np.zeros((ITEMS, ITEMS))
+        for (row, column), count in pairs.items():
+            if table.lift:
+                expected[row, column] = np.log1p(2000 * count / ((own[row] + 1) * (own[column] + 1)))
+            else:
+                expected[row, column] = count * own[row] ** -table.own_power * own[column] ** -table.other_power
+        np.testing.assert_allclose(dense(arrays, name), expected, rtol=2e-4, atol=1e-7, err_msg=name)
+
+
+def test_popularity_is_the_log_of_fading_counts_and_an_unknown_item_has_none() -> None:
+    log = list(stream(300))
+    arrays = learned(log)[0].arrays()
+    for half_life in CONFIG.popularity:
+        _, own = plain(log, Channel(half_life=half_life))
+        expected = [np.log(own[item] + 0.1) for item in range(ITEMS)] + [np.log(0.1)]
+        np.testing.assert_allclose(arrays[f"counts.items.popularity_{half_life}"], expected, rtol=1e-5)
+
+
+def test_the_arrays_are_the_section_of_a_release() -> None:
+    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, neighbours=4, repeats=2)
+    arrays = learned(list(stream(200)), config)[0].arrays()
+    weights = np.zeros((1, len(sections.features(arrays))), np.float32)
+    sections.check(arrays | {"blend.weights": weights}, ITEMS, config.source)
+    assert {"again1", "again2", "near", "next"} <= set(sections.tables(arrays))
+
+
+def test_bounded_rows_keep_the_pairs_that_come_again() -> None:
+    """Each item is followed by its own companion, and by chance others: companions stay, and all of their count."""
+    companions = [(user, item) for user, first in stream(400) if first >= 0 for item in (first, first ^ 1)]
+    bounded = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, neighbours=5)
+    whole, cut = (dense(learned(companions, config)[0].arrays(), "near") for config in (CONFIG, bounded))
+    assert ((cut > 0).sum(axis=1) == 5).all()
+    assert (cut <= whole + 1e-6).all()
+    item = np.arange(ITEMS)
+    np.testing.assert_allclose(cut[item, item ^ 1], whole[item, item ^ 1], rtol=1e-5)
+
+
+def test_counts_go_on_after_many_rescalings_as_if_none_had_been() -> None:
+    channels = {name: Channel(window=2, half_life=8) for name in ("near", "other")}
+    config = CountsConfig(channels=channels, tables={"near": Table("near")}, neighbours=ITEMS, popularity=(2,))
+    log = list(stream(2000))
+    counts, _ = learned(log, config)
+    assert counts._own.worth.max() < 2.0**41 * 2**32
+    pairs, own = plain(log[-400:], channels["near"])
+    matrix = dense(counts.arrays(), "near")
+    for (row, column), count in pairs.items():
+        if count > 1e-4:
+            assert matrix[row, column] == pytest.approx(count * own[row] ** -0.25 * own[column] ** -0.35, rel=1e-2)
+
+
+def test_restored_counts_go_on_to_the_same_bits() -> None:
+    log = list(stream(900))
+    counts, recent = learned(log[:500])
+    other = Counts.restore(CONFIG, counts.state())
+    others = RecentItems.restore(recent.state())
+    for start in range(500, 900, 100):
+        teach(counts, recent, log[start : start + 100])
+        teach(other, others, log[start : start + 100])
+    for name, array in counts.state().items():
+        np.testing.assert_array_equal(array, other.state()[name])
+    with pytest.raises(ValueError, match="neighbours, channels"):
+        Counts.restore(CountsConfig(), counts.state())
+
+
+def test_items_may_become_more() -> None:
+    log = list(stream(400))
+    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, neighbours=ITEMS)
+    counts, recent = Counts(config), RecentItems(config.length)
+    for start in range(0, 400, 50):
+        counts.grow(max(len(counts), 1 + max(item for _, item in log[: start + 50])))
+        teach(counts, recent, log[start : start + 50])
+    expected = learned(log, config, size=50)[0].arrays()
+    for name, array in counts.arrays().items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_an_item_beyond_the_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected rows below 3; call grow"):
+        Counts(CONFIG, 3).learn(np.array([[-1]]), np.array([3]))
+
+
+def test_however_many_events_are_given_at_once_the_same_is_learned() -> None:
+    log = list(stream(2 * BLOCK))
+    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, neighbours=3)
+    at_once, in_blocks = (learned(log, config, size)[0].state() for size in (2 * BLOCK, BLOCK))
+    for name, array in at_once.items():
+        np.testing.assert_array_equal(array, in_blocks[name])
+
+
+def test_a_view_of_some_rows_serves_what_the_release_would() -> None:
+    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, neighbours=8, repeats=2)
+    log = list(stream(300))
+    counts, recent = learned(log, config)
+    asked = recent.follow(np.arange(6), np.zeros(6, np.int64), np.zeros(6, np.int64)).recent
+    asked[0, :] = -1
+    for of in (asked, asked[asked.min(axis=1) >= 0], asked[:1]):
+        view, rows = counts.serving(of)
+        whole = ServingCounts(counts.arrays(), config.source)
+        barred, available = (np.array([len(of) - 1]), np.array([3])), np.ones(ITEMS, bool)
+        found = view.candidates(rows, 5, barred, available)
+        np.testing.assert_array_equal(found, whole.candidates(of, 5, barred, available))
+        every = np.broadcast_to(np.arange(ITEMS), (len(of), ITEMS))
+        expected = whole.sums(of, every)
+        for name, sums in view.sums(rows, every).items():
+            np.testing.assert_array_equal(sums, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Channel(window=0), "Channel.window is 0"),
+        (lambda: Channel(decay=1.5), "Channel.decay is 1.5"),
+        (lambda: Channel(half_life=0), "Channel.half_life is 0"),
+        (lambda: Table("near", floor=0), "Table.floor is 0"),
+        (lambda: Table("near", read=0), "Table.read is 0"),
+        (lambda: CountsConfig(source="none"), "CountsConfig.source is 'none'"),
+        (lambda: CountsConfig(tables={"x": Table("y")}), "table x reads 'y'"),
+        (lambda: CountsConfig(popularity=(0,)), "CountsConfig.popularity is 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(make: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()  # type: ignore[operator]
