@@ -1,8 +1,9 @@
 """Whether the probabilities that were published are probabilities, and those of the logits that were logged.
 
-For each slate: base + correction is the logit, bit by bit; over all candidates, the probabilities of standing at a
-position sum to one at every position; and the published propensities and inclusions are what the logged logits give.
-The second costs about 2 ms a slate, so it is done for as many slates as time allows. Knows nothing of Kafka.
+For each slate: the terms add up to the base, and base + correction is the logit, bit by bit; over all candidates, the
+probabilities of standing at a position sum to one at every position; and the published propensities and inclusions are
+what the logged logits give. The second costs about 2 ms a slate, so it is done for as many slates as time allows. Knows
+nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +50,11 @@ class Checked:
     """What was found.
 
     Attributes:
-        decisions: how many were seen; the logits of all of them were compared with base + correction.
+        decisions: how many were seen; of all of them it was checked that terms, base, correction and logits add up.
         checked: of how many the probabilities were computed.
         sum_error: largest |Σ over candidates of π(candidate at position) − 1|; None before the first.
         published_error: largest |published − computed| propensity or inclusion; None when none was published.
-        wrong_logits: slates whose logits are not base + correction, exactly.
+        wrong_logits: slates whose logits are not base + correction, or whose base is not the sum of its terms, exactly.
     """
 
     decisions: int
@@ -72,10 +76,13 @@ class PropensityCheck:
         self._wrong_logits: list[str] = []
         self._random = random.Random(0)  # noqa: S311 (a sample, not a secret)
 
-    def decision(self, drawn: Drawn, base: Floats32, correction: Floats32) -> None:
-        """Take in a decision; `base` and `correction` [C] as logged."""
+    def decision(
+        self, drawn: Drawn, base: Floats32, correction: Floats32, terms: Mapping[str, Floats32] = MappingProxyType({})
+    ) -> None:
+        """Take in a decision; `base`, `correction` and `terms` [C] as logged. An older one names no terms."""
         self._decisions += 1
-        if not np.array_equal(base + correction, drawn.logits):
+        added = not terms or np.array_equal(_added(terms), base)
+        if not (added and np.array_equal(base + correction, drawn.logits)):
             self._wrong_logits.append(drawn.slate)
         if len(drawn.chosen):
             self._unchecked.append(drawn)
@@ -120,6 +127,12 @@ class PropensityCheck:
                 computed = np.stack([position[at, drawn.chosen, np.arange(k)], inclusion[at, drawn.chosen]])
                 error = np.stack([said.propensity, said.inclusion]) - computed
                 self._published_error = _largest(self._published_error, error)
+
+
+def _added(terms: Mapping[str, Floats32]) -> Floats32:
+    """The terms one by one, in the order of their names."""
+    first, *others = sorted(terms)
+    return reduce(np.add, (terms[name] for name in others), terms[first])
 
 
 def _largest(known: float | None, errors: NDArray[np.float64]) -> float:

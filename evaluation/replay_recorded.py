@@ -76,6 +76,7 @@ def recorded_policy(decision: Decision, rest: PolicyConfig) -> PolicyConfig:
         rest,
         k=shown if shown < available else max(shown, min(rest.k, len(decision.candidates) - decision.injected)),
         candidates=len(decision.candidates) - decision.injected,
+        neighbours=decision.neighbours,
         injected=decision.injected,
         temperature=decision.temperature,
         epsilon=decision.epsilon,

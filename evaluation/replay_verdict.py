@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from evaluation.replay_world import Worlds
 from index.hashing import item_hash
+from models.blend import total
+from models.sections import MODEL
 from policy.slate import PolicyConfig, correct, margin, redecide
 from streams.contracts import Decision
 from streams.messages import Slates
+from streams.sources import terms
 from streams.world import World
 
 TOLERANCE = 1e-5
@@ -36,10 +39,10 @@ class Replayed:
     Attributes:
         recorded: as logged.
         made: as computed now; None where it could not be.
-        choice: from the record alone the choice is the same, byte for byte, and the logits are base + correction.
+        choice: from the record alone the choice is the same, byte for byte; terms, base, correction and logits add up.
         verdict: of the whole decision; for another policy or release it is `unchecked`.
         note: why, in words; None when the verdict says it all.
-        base_error: largest difference of a model's score over the logged candidates; None when not computed.
+        base_error: largest difference of a score over the logged candidates; None when not computed.
         correction_error: of the propensity correction; None also where the estimator's snapshot is gone.
         margin: distance of the two perturbed scores that were nearest to changing the slate.
     """
@@ -56,7 +59,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """A decision's arrays, as a batch of one."""
+    """A decision's arrays, as a batch of one; `added`: the base is the sum of its terms."""
 
     base: NDArray[np.float32]
     correction: NDArray[np.float32]
@@ -64,14 +67,18 @@ class _Columns:
     items: NDArray[np.uint64]
     present: NDArray[np.bool_]
     offset: NDArray[np.int64]
+    added: bool
 
     @classmethod
     def of(cls, decision: Decision) -> _Columns:
+        parts = {name: np.frombuffer(term, "<f4") for name, term in decision.terms.items()}
         numbers = (decision.base_f32, decision.correction_f32, decision.logits_f32)
         base, correction, logits = (np.frombuffer(column, "<f4")[None] for column in numbers)
         hashes = [item_hash(item) if item else 0 for item in decision.candidates]
         present = np.array([[item is not None for item in decision.candidates]])
-        return cls(base, correction, logits, np.array([hashes], np.uint64), present, np.array([decision.cause.offset]))
+        added = not parts or np.array_equal(total(parts), base[0])
+        items, offset = np.array([hashes], np.uint64), np.array([decision.cause.offset])
+        return cls(base, correction, logits, items, present, offset, added)
 
 
 def unmade(recorded: Decision, policy: PolicyConfig, why: str) -> Replayed:
@@ -141,13 +148,15 @@ class Bench:
         return self._differs(result, f"other candidates, by scores {edge:.1e} apart")
 
     def _scores(self, recorded: Decision, slates: Slates) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The model's scores of the logged candidates, [1, width], and which of them the world does not have."""
+        """The scores of the logged candidates, [1, width], and which of them the world does not have."""
         offsets = [touched.covers[-1] for touched in slates.users]
-        vector = slates.vectors[[offsets.index(recorded.cause.offset)]]
+        user = np.array([offsets.index(recorded.cause.offset)])
         slots = self.world.catalogue.slots([item or "" for item in recorded.candidates])[None]
-        scores = self.world.index.scores(vector, slots)
+        model = self.world.index.scores(slates.vectors[user], slots)
+        slots = np.where(np.isneginf(model), -1, slots)
+        scores = total(terms(self.world, model, slates.recent.take(user), slots))
         present = np.array([[item is not None for item in recorded.candidates]])
-        return np.where(np.isneginf(scores), 0, scores).astype(np.float32), present & np.isneginf(scores)
+        return np.where(slots < 0, 0, scores).astype(np.float32), present & (slots < 0)
 
     def _correction(
         self, recorded: Decision, policy: PolicyConfig, columns: _Columns, unknown: NDArray[np.bool_]
@@ -158,11 +167,11 @@ class Bench:
         return np.where(unknown, columns.correction, computed)
 
     def _edge(self, recorded: Decision, made: Decision) -> float | None:
-        """How far the retrieved candidates that only one of both has lie from the last that both could have.
+        """How far the nearest candidates that only one of both has lie from the last that both could have.
 
-        None when both retrieved the same.
+        None when both retrieved the same. What counts name is the same or different: there is no rounding in it.
         """
-        ours, theirs = _retrieved(made), _retrieved(recorded)
+        ours, theirs = _nearest(made), _nearest(recorded)
         apart = [ours[item] for item in ours.keys() - theirs.keys()] + [
             theirs[item] for item in theirs.keys() - ours.keys()
         ]
@@ -199,7 +208,8 @@ def _chosen_again(recorded: Decision, policy: PolicyConfig, columns: _Columns) -
     )
     size = len(recorded.chosen)
     return (
-        np.array_equal(summed, columns.logits)
+        columns.added
+        and np.array_equal(summed, columns.logits)
         and again.chosen[0, :size].tolist() == recorded.chosen
         and bool((again.chosen[0, size:] < 0).all())
         and again.conditional[0, :size].tolist() == recorded.conditional
@@ -211,10 +221,11 @@ def _shown(decision: Decision) -> list[str | None]:
     return [decision.candidates[column] for column in decision.chosen]
 
 
-def _retrieved(decision: Decision) -> dict[str, float]:
-    count = len(decision.candidates) - decision.injected
-    base = np.frombuffer(decision.base_f32, "<f4")[:count].tolist()
-    return {item: score for item, score in zip(decision.candidates[:count], base, strict=True) if item is not None}
+def _nearest(decision: Decision) -> dict[str, float]:
+    """The candidates that the index gave, with the model's part of their scores."""
+    columns = slice(decision.counted, len(decision.candidates) - decision.injected)
+    scores = np.frombuffer(decision.terms.get(MODEL, decision.base_f32), "<f4")[columns].tolist()
+    return {item: score for item, score in zip(decision.candidates[columns], scores, strict=True) if item is not None}
 
 
 def _largest(differences: NDArray[np.floating]) -> float:

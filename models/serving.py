@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from models.attention import Layer, normalise_rms
+from models.blend import Blend
 from models.config import EvolutionConfig, Float32, Int64, UInt8, time_buckets
+from models.cooccurrence import ServingCounts
 from models.features import ItemFeatures, ItemVectors
 from models.release import Release
 from models.ring import RingCache
@@ -30,6 +32,8 @@ class ServingModel:
         release_id: a ring cache is exact only for the release that made it.
         text_encoder: fingerprint of the encoder whose text vectors it reads.
         text_dim: numbers in such a vector.
+        items: how many the release knows, each in a row of its own.
+        counts, blend: of the release, None where it has none.
     """
 
     def __init__(self, release: Release) -> None:
@@ -37,6 +41,9 @@ class ServingModel:
         self.release_id: str = release.id
         self.text_encoder: str = release.text_encoder
         self.text_dim: int = len(release.space.text_mean)
+        self.items: int = len(release.item_ids)
+        self.counts: ServingCounts | None = ServingCounts(release.arrays, release.source) if release.source else None
+        self.blend: Blend | None = Blend(release.arrays) if release.source else None
         self._space = release.space
         self._row_of = {item: row for row, item in enumerate(release.item_ids)}
         self._tower = _section(release.arrays, "tower.")
@@ -62,13 +69,17 @@ class ServingModel:
         tower, columns = self._tower, self._space.matrix(features)
         raw = columns @ tower["project"] + tower["project_bias"]
         bias = columns @ tower["popularity"] + tower["popularity_bias"]
-        rows = np.array([self._row_of.get(item, -1) for item in ids], np.int64)
+        rows = self.rows(ids)
         known = rows >= 0
         raw[known] += tower["residual"][rows[known]]
         bias += np.where(known, tower["item_bias"][rows], tower["new_item_bias"])
         unit = _unit(raw)
         search = np.concatenate([unit, bias[:, None]], axis=1)
         return ItemVectors(search=search, input=unit * np.float32(np.sqrt(self.dim)))
+
+    def rows(self, ids: Sequence[str]) -> Int64:
+        """Row of each of n items in the release, int64 [n], -1 where it does not know the item."""
+        return np.array([self._row_of.get(item, -1) for item in ids], np.int64)
 
     @property
     def start_vector(self) -> Float32:

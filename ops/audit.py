@@ -197,7 +197,8 @@ class Audit:
         drawn = Drawn(
             message["slate"], floats(message["logits_f32"]), chosen, message["temperature"], message["epsilon"]
         )
-        self.propensities.decision(drawn, floats(message["base_f32"]), floats(message["correction_f32"]))
+        terms = {name: floats(column) for name, column in message.get("terms", {}).items()}
+        self.propensities.decision(drawn, floats(message["base_f32"]), floats(message["correction_f32"]), terms)
 
     def _dead_letter(self, headers: Mapping[str, bytes]) -> None:
         # Without a source it is no letter: `dlq replay` notes there which it has sent again.

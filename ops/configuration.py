@@ -31,6 +31,7 @@ def policy_config(settings: Settings) -> PolicyConfig:
     return PolicyConfig(
         k=settings.policy_slate_size,
         candidates=settings.policy_candidates,
+        neighbours=settings.policy_neighbours,
         injected=settings.policy_injected,
         temperature=settings.policy_temperature,
         epsilon=settings.policy_epsilon,

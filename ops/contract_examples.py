@@ -98,6 +98,14 @@ EXAMPLES: tuple[Struct, ...] = (
         release=_RELEASE,
         estimator=_ESTIMATOR,
         catalogue=[418, 431, 409, 424],
+        terms={
+            "after": b64decode("AACAPgAAAD8AAIC+AAAAPgAAAAAAAAC/"),
+            "model": b64decode("AACgPwAAoD8AANA/AABAPwAAQD8AAKA/"),
+            "popularity": b64decode("AADAPgAAgD4AAAA+AACAPgAAAD8AAIC+"),
+            "window": b64decode("AABgPwAAAD8AAEA/AADAPgAAAAAAAIC/"),
+        },
+        neighbours=3,
+        counted=3,
     ),
     Outcome(
         user=_USER,

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
 
     policy_slate_size: int = _setting(10, "items recommended at a time", "items", ge=1, le=100)
     policy_candidates: int = _setting(100, "items retrieved to choose from", "items", ge=1, le=10_000)
+    policy_neighbours: int = _setting(
+        50,
+        "of them, at most so many for going with the user's last items, if the release has counts",
+        "items",
+        ge=0,
+        le=10_000,
+    )
     policy_injected: int = _setting(2, "further candidates drawn uniformly from the catalogue", "items", ge=0, le=1000)
     policy_temperature: float = _setting(0.35, "of the random choice: lower sticks closer to the scores", gt=0)
     policy_epsilon: float = _setting(0.02, "share of slates drawn uniformly from the candidates", "0 to 1", ge=0, le=1)

@@ -31,13 +31,15 @@ GUMBEL, UNSHOWN = 0, 1
 class PolicyConfig:
     """How slates are drawn. Temperature, epsilon and beta are starting points, to be tuned on randomised traffic.
 
-    `candidates` are retrieved and `injected` drawn from the rest of the catalogue: width = candidates + injected.
+    `candidates` are retrieved and `injected` drawn from the rest of the catalogue: width = candidates + injected. Of
+    the retrieved ones at most `neighbours` are there for going with what the user did last, the others for being near.
     `marginals`: also compute propensities and inclusions; it changes no choice. `unshown_sample`: how many
     candidates that were not shown get their inclusion computed too.
     """
 
     k: int = 10
     candidates: int = 100
+    neighbours: int = 50
     injected: int = 2
     temperature: float = 0.35
     epsilon: float = 0.02
@@ -49,6 +51,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         limits = {
             "k": (1 <= self.k <= self.candidates, f"1 to candidates ({self.candidates})"),
+            "neighbours": (self.neighbours >= 0, "at least 0"),
             "injected": (self.injected >= 0, "at least 0"),
             "temperature": (self.temperature > 0 and math.isfinite(self.temperature), "a positive number"),
             "epsilon": (0 <= self.epsilon <= 1, "0 to 1"),

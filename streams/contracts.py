@@ -147,7 +147,8 @@ class Recommendation(Struct, frozen=True, gc=False):
 class Decision(Struct, frozen=True, gc=False):
     """Topic `decisions`, keyed by user: everything needed to audit, explain or replay a slate.
 
-    Columns run parallel to `candidates`: `logits = base + correction`, in float32, exactly.
+    Columns run parallel to `candidates`, in float32, exactly: `logits = base + correction`, and `base` is the sum of
+    `terms`, added one by one in the order of their names.
     """
 
     user: Id
@@ -156,11 +157,12 @@ class Decision(Struct, frozen=True, gc=False):
     cause: Cause
     covers: list[int]
     candidates: Annotated[
-        list[str | None], Meta(description="item ids: the retrieved, then the injected; null: an empty column")
+        list[str | None],
+        Meta(description="item ids: those from counts, the nearest, the injected; null: an empty column"),
     ]
     injected: Annotated[int, Meta(description="how many of the last columns were drawn uniformly from the catalogue")]
     injection: Annotated[Unit, Meta(description="probability that any one item not retrieved was among those drawn")]
-    base_f32: Annotated[bytes, Meta(description="model log-score of each candidate; -inf in an empty column")]
+    base_f32: Annotated[bytes, Meta(description="log-score of each candidate; -inf in an empty column")]
     correction_f32: Annotated[bytes, Meta(description="what the propensity correction adds")]
     logits_f32: Annotated[bytes, Meta(description="what the slate was drawn from")]
     chosen: Annotated[list[int], Meta(description="index into `candidates`, in slate order")]
@@ -180,6 +182,17 @@ class Decision(Struct, frozen=True, gc=False):
     release: str
     estimator: str | None
     catalogue: list[int]
+    terms: Annotated[
+        dict[str, bytes],
+        Meta(
+            description="what makes the base, by name, base64 of little-endian float32: `model`, the evolution model's "
+            "part, and in a release with counts one for each of its tables and columns; empty: an older driftline's"
+        ),
+    ] = {}
+    neighbours: Annotated[
+        int, Meta(description="how many candidates may come from counts of what goes with the user's last items")
+    ] = 0
+    counted: Annotated[int, Meta(description="how many of the first columns came from them")] = 0
 
 
 class Outcome(Struct, frozen=True, gc=False):

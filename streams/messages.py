@@ -14,21 +14,28 @@ from numpy.typing import NDArray
 from policy.slate import Decisions, PolicyConfig, draws
 from streams.contracts import Ages, Cause, Decision, Recommendation
 from streams.fold import Touched
+from streams.recent import Recent
+from streams.sources import Candidates
 from streams.state import OpenSlate
 from streams.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Slates:
-    """One batch's slates as arrays, B rows parallel to `users`, whose `vectors` are [B, d+1]; `slots` [B, width] are
-    the candidates."""
+    """One batch's slates as arrays, B rows parallel to `users`: their `vectors` [B, d+1], and `base` [B, width], the
+    sum of the candidates' terms."""
 
     users: list[Touched]
     vectors: NDArray[np.float32]
-    slots: NDArray[np.int64]
+    recent: Recent
+    candidates: Candidates
     base: NDArray[np.float32]
-    injection: NDArray[np.float64]
     decisions: Decisions
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """The candidates, [B, width]."""
+        return self.candidates.slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ class Messages:
             covers=row.touched.covers,
             candidates=row.candidates,
             injected=policy.injected,
-            injection=float(slates.injection[at]),
+            injection=float(slates.candidates.injection[at]),
             base_f32=slates.base[at].tobytes(),
             correction_f32=slates.decisions.correction[at].tobytes(),
             logits_f32=slates.decisions.logits[at].tobytes(),
@@ -120,6 +127,9 @@ class Messages:
             release=self._release,
             estimator=self._estimator,
             catalogue=self._position,
+            terms={name: term[at].tobytes() for name, term in slates.candidates.terms.items()},
+            neighbours=policy.neighbours,
+            counted=int(slates.candidates.counted[at]),
         )
 
     def open_slate(self, at: int, row: Row) -> OpenSlate:

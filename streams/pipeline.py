@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policy.injection import inject
-from policy.slate import Noise, PolicyConfig, decide, noise
+from models.blend import total
+from policy.slate import PolicyConfig, decide, noise
 from streams.contracts import encode
 from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
 from streams.messages import Messages, Slates
 from streams.names import Topics
+from streams.recent import Recent
+from streams.sources import find
 from streams.state import StateLimits
 from streams.user_cache import UserCache, excluded_pairs
 from streams.validation import EventRules
@@ -157,29 +159,17 @@ class Pipeline:
         offsets = np.array([_offset(touched) for touched in answered], np.int64)
         random = noise(self._config.policy, partition, offsets)
         excluded = excluded_pairs(seen if self._config.filter_seen else [seen[0][:0]] * len(seen))
-        slots, base, injection = self._candidates(world, vectors, excluded, random)
+        length = world.counts.length if world.counts is not None else 0
+        recent = Recent.of([touched.state for touched in answered], world.catalogue, length)
+        candidates = find(world, self._config.policy, vectors, recent, excluded, random)
         started = self.timings.add("retrieve", started)
-        hashes = world.catalogue.hashes
+        slots, hashes = candidates.slots, world.catalogue.hashes
         items = hashes[slots] if len(hashes) else np.zeros(slots.shape, np.uint64)
         popularity = self._popularity(world, partition, offsets, slots)
+        base = total(candidates.terms)
         decisions = decide(self._config.policy, slots, items, base, popularity, random)
         self.timings.add("correct", started)
-        return Slates(answered, vectors, slots, base, injection, decisions)
-
-    def _candidates(
-        self,
-        world: World,
-        vectors: NDArray[np.float32],
-        excluded: tuple[NDArray[np.int64], NDArray[np.int64]],
-        random: Noise,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]:
-        """Return slots [B, width] (-1: empty), base logits [B, width], and each row's injection probability [B]."""
-        retrieved, scores = world.index.search_excluding(vectors, self._config.policy.candidates, excluded)
-        injected, probability = inject(retrieved, world.pool, excluded, random.injection)
-        slots = np.concatenate([retrieved, injected], axis=1)
-        scored = np.concatenate([scores, world.index.scores(vectors, injected)], axis=1)
-        base = np.where(slots >= 0, scored, np.float32(-np.inf)).astype(np.float32)
-        return slots, base, probability
+        return Slates(answered, vectors, recent, candidates, base, decisions)
 
     # -- messages ----------------------------------------------------------------------------------
 

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from index.catalogue import Catalogue
 from index.faiss_index import ItemIndex
 from index.growable import with_room
+from models.blend import Blend
+from models.cooccurrence import ServingCounts
 from models.features import ItemFeatures
 from models.serving import ServingModel
 from policy.frequency import StreamingFrequency
 from policy.injection import Pool
 from streams.contracts import EstimatorSnapshot, ItemVector
+from streams.release_rows import ReleaseRows
 
 log = structlog.get_logger(__name__)
 
@@ -38,8 +41,8 @@ class World:
     """Release + catalogue + estimators.
 
     `search` [slots, d+1] and `inputs` [slots, d] are float32 rows by catalogue slot, `log_popularity`
-    float64 [slots]. `epoch` grows when the input vector of a known item changes or is forgotten: whatever was
-    computed from inputs before is out of date then.
+    float64 [slots]; `rows` says which row of the release is which slot. `epoch` grows when the input vector of a known
+    item changes or is forgotten: whatever was computed from inputs before is out of date then.
 
     Two worlds of one release that were told the same are alike, in whichever steps they were told: slots, which
     depend on that, decide nothing.
@@ -52,6 +55,7 @@ class World:
         self.index = ItemIndex(model.dim + 1)
         self.inputs: NDArray[np.float32] = np.empty((0, model.dim), np.float32)
         self.log_popularity: NDArray[np.float64] = np.empty(0, np.float64)
+        self.rows = ReleaseRows(model.items)
         self.position = known.position
         self.epoch = 0
         self.estimator: EstimatorSnapshot | None = None
@@ -59,6 +63,16 @@ class World:
         self._pool: Pool | None = None
         self._order: NDArray[np.int64] = np.empty(0, np.int64)  # slots by the hash of their item
         self.upsert(known.items.values())
+
+    @property
+    def counts(self) -> ServingCounts | None:
+        """The counts of the release, in its rows; None where it has none."""
+        return self.model.counts
+
+    @property
+    def blend(self) -> Blend | None:
+        """What makes a score of model and counts; None where the model's score is the score."""
+        return self.model.blend
 
     @property
     def pool(self) -> Pool:
@@ -103,6 +117,7 @@ class World:
         self.log_popularity[slots] = self._popularity(self.catalogue.hashes[slots])
         there = np.array([not item.withdrawn for item in batch])
         self.index.upsert(slots[there], vectors.search[there])
+        self.rows.put(slots, self.model.rows(ids), there)
         self._withdraw([item.item for item in batch if item.withdrawn])
         self._pool = None
 
@@ -131,6 +146,7 @@ class World:
         slots = self.catalogue.forget(ids)
         if len(slots):
             self.index.delete(slots)
+            self.rows.forget(slots)
             self.epoch += 1
             self._pool = None
 

@@ -19,6 +19,7 @@ from streams.state import StateLimits
 from streams.topics import Topics
 from streams.validation import EventRules
 from streams.world import Known, World, features_of
+from tests.counted import with_counts
 
 ENCODER = "small"
 START = 1_600_000_000_000
@@ -61,8 +62,14 @@ def release(seed: int = 0) -> Release:
     return train(log, [item.item for item in known], features_of(known), config, seed=seed, text_encoder=ENCODER)
 
 
-def world(seed: int = 0, count: int = 40) -> World:
-    return World(ServingModel(release(seed)), START, Known(items(count), (count,)))
+@cache
+def blended() -> Release:
+    """The release with counts and a blend besides."""
+    return with_counts(release())
+
+
+def world(seed: int = 0, count: int = 40, made: Release | None = None) -> World:
+    return World(ServingModel(made or release(seed)), START, Known(items(count), (count,)))
 
 
 def config(topics: Topics = Topics(), **policy: object) -> PipelineConfig:  # noqa: B008

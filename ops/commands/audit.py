@@ -73,7 +73,11 @@ def _print_table(account: Account, checked: Checked) -> None:
         ("lost", _listed(account.lost), "events that a worker has taken without an answer"),
         ("duplicates", _listed(account.duplicates), "events answered more than once"),
         ("foreign", _listed(account.foreign), "answers to what is no event"),
-        ("decisions", checked.decisions, f"{len(checked.wrong_logits)} with logits other than base + correction"),
+        (
+            "decisions",
+            checked.decisions,
+            f"{len(checked.wrong_logits)} whose terms, correction and logits do not add up",
+        ),
         ("probabilities", checked.checked, f"decisions computed; largest error of a sum {_error(checked.sum_error)},"),
         ("", "", f"of a published probability {_error(checked.published_error)}"),
     ]

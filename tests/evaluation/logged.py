@@ -21,6 +21,10 @@ decode = msgspec.json.Decoder(Decision).decode
 decode_outcome = msgspec.json.Decoder(Outcome).decode
 
 
+BLENDED = 2
+"""In place of a seed: the release that has counts and a blend."""
+
+
 class Topics:
     """What is on the topics that all workers read, and how far each has come is each one's own affair."""
 
@@ -28,6 +32,7 @@ class Topics:
         self.changes: list[ItemChange] = []
         self.snapshots: dict[str, EstimatorSnapshot] = {}
         self.models = {seed: ServingModel(small.release(seed)) for seed in (0, 1)}
+        self.models[BLENDED] = ServingModel(small.blended())
         for item, vector in small.items().items():
             self.tell(item, vector)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,20 @@ def test_logits_must_be_base_plus_correction_exactly(decisions: Decisions) -> No
             correction = correction + np.float32(1e-6)
         check.decision(drawn(decisions, row), base, correction)
     assert check.result.wrong_logits == ["0-2"]
+
+
+@pytest.mark.parametrize("wrong", [0, 1e-6])
+def test_terms_must_add_up_to_the_base_exactly_in_the_order_of_their_names(decisions: Decisions, wrong: float) -> None:
+    check = PropensityCheck()
+    base, correction = exact(decisions, 0)
+    random = np.random.default_rng(0)
+    # In float32 the sum depends on the order: b is added last.
+    terms = {"b": random.normal(size=len(base)).astype(np.float32), "a": (base / 3).astype(np.float32)}
+    summed = terms["a"] + terms["b"]
+    terms["b"] = terms["b"] + np.float32(wrong) * np.isfinite(base)
+    shown = replace(drawn(decisions, 0), logits=summed + correction)
+    check.decision(shown, summed, correction, terms)
+    assert check.result.wrong_logits == ([] if wrong == 0 else ["0-0"])
 
 
 def test_without_time_nothing_is_computed(decisions: Decisions) -> None:

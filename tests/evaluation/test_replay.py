@@ -25,7 +25,7 @@ from streams.job import Record
 from streams.pipeline import PipelineConfig
 from streams.state import PARTITION_KEY, UserState, decode_user
 from tests import small
-from tests.evaluation.logged import Log, Topics, Worker, batched
+from tests.evaluation.logged import BLENDED, Log, Topics, Worker, batched
 from tests.small import START, FakeRecord, record
 
 CONFIG = small.config(epsilon=0.1)
@@ -55,9 +55,9 @@ def events(count: int, seed: int = 0, users: int = 12) -> list[Record]:
     return made
 
 
-def served(count: int = 240, config: PipelineConfig = CONFIG, seed: int = 0) -> tuple[Topics, Log]:
+def served(count: int = 240, config: PipelineConfig = CONFIG, seed: int = 0, release: int = 0) -> tuple[Topics, Log]:
     """A stretch of log with a crash, a hand-over, a worker that is behind, items that come, go and change, estimates
-    and a new release."""
+    and a new release after `release`."""
     dice = random.Random(seed)
     topics, log = Topics(), Log()
     everything = events(count, seed)
@@ -67,8 +67,8 @@ def served(count: int = 240, config: PipelineConfig = CONFIG, seed: int = 0) -> 
         for batch in batched(lot, lambda: dice.choice([1, 1, 2, 5, 16, 40])):
             log.send(worker, *batch)
 
-    first = Worker(topics, config)
-    slow = Worker(topics, config)
+    first = Worker(topics, config, release)
+    slow = Worker(topics, config, release)
     log.assign(first)
     send(first, lots[0])
     topics.tell("i40", small.item_vector(40))
@@ -84,7 +84,7 @@ def served(count: int = 240, config: PipelineConfig = CONFIG, seed: int = 0) -> 
     send(first, lots[2])
     log.assign(slow)  # it has read neither items nor estimates
     send(slow, lots[3])
-    again = Worker(topics, config)  # started anew after a crash
+    again = Worker(topics, config, release)  # started anew after a crash
     again.estimate(estimators.snapshot({0: 30}, START))
     log.assign(again)
     send(again, lots[4])
@@ -116,11 +116,16 @@ def stretch() -> tuple[Topics, Log]:
     return served()
 
 
-@pytest.mark.parametrize("largest", [1, 64])
+@pytest.fixture(scope="module")
+def blended() -> tuple[Topics, Log]:
+    return served(release=BLENDED)
+
+
+@pytest.mark.parametrize(("which", "largest"), [("stretch", 1), ("stretch", 64), ("blended", 64)])
 def test_a_stretch_with_a_crash_a_hand_over_and_a_release_comes_out_the_same(
-    stretch: tuple[Topics, Log], largest: int
+    request: pytest.FixtureRequest, which: str, largest: int
 ) -> None:
-    topics, log = stretch
+    topics, log = request.getfixturevalue(which)
     made, found = replay(topics, log.partition_log(), largest=largest)
     assert len(found) == len(log.decisions) > 100
     assert all(one.choice for one in found)
@@ -135,6 +140,25 @@ def test_a_stretch_with_a_crash_a_hand_over_and_a_release_comes_out_the_same(
     assert made.states[0][PARTITION_KEY] == log.states[PARTITION_KEY]
     for key in log.states.keys() - {PARTITION_KEY}:
         assert without_model_numbers(made.states[0][key]) == without_model_numbers(log.states[key])
+
+
+def test_terms_that_do_not_add_up_are_found(blended: tuple[Topics, Log]) -> None:
+    topics, log = blended
+    logged = log.decisions[50]
+    assert logged.counted > 0 and len(logged.terms) == 5
+    window = np.frombuffer(logged.terms["window"], "<f4") + np.float32(1e-3)
+    changed = altered(log, 50, terms={**logged.terms, "window": window.astype("<f4").tobytes()})
+    _, found = replay(topics, changed)
+    assert [one.recorded.slate for one in found if not one.choice] == [logged.slate]
+
+
+def test_candidates_that_counts_do_not_name_are_found(blended: tuple[Topics, Log]) -> None:
+    """Fewer may come from counts than did: others are there, and that is no near tie."""
+    topics, log = blended
+    fewer = [msgspec.structs.replace(one, neighbours=1) for one in log.decisions]
+    _, found = replay(topics, log.partition_log(decisions=fewer))
+    counts = Counter(one.verdict for one in found if one.recorded.counted > 10)
+    assert counts.keys() <= {"same", "different"} and counts["different"] > counts["same"]
 
 
 def altered(log: Log, at: int, **fields: object) -> PartitionLog:

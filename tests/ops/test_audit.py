@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from ops.audit import Account, Audit, Ledger, audit
+from ops.audit import Account, Audit, Ledger, audit, parsed
 from ops.deadletters.letters import note
 from policy import mixture
 from streams.cluster import Cluster
@@ -30,6 +30,14 @@ def test_a_note_of_what_was_replayed_is_no_letter() -> None:
     read = Audit(Topics(), {0: 0})
     read.take(record, None)
     assert read.ledger.account().dead_letters == 0
+
+
+@pytest.mark.parametrize(("changed", "wrong"), [({}, []), ({"correction": 0.25}, ["0-3"]), ({"wrong": 1e-6}, ["0-3"])])
+def test_numbers_that_do_not_add_up_are_found(changed: dict[str, float], wrong: list[str]) -> None:
+    read = Audit(Topics(), {0: 0})
+    record = ConsumerRecord(Topics().decisions, 0, 1, 0, 0, b"u", decision([3], **changed), None, 0, 0, ())
+    read.take(record, parsed(Topics(), record))
+    assert read.propensities.result.wrong_logits == wrong
 
 
 def ledger(events: int = 6, first: int = 0) -> Ledger:
@@ -173,8 +181,10 @@ def slate(covers: list[int]) -> tuple[bytes, list[tuple[str, bytes]]]:
     return json.dumps(message).encode(), []
 
 
-def decision(covers: list[int], correction: float = 0.5) -> bytes:
+def decision(covers: list[int], correction: float = 0.5, wrong: float = 0) -> bytes:
+    """A decision on the wire; its correction is right at 0.5, and `wrong` is added to one of its terms."""
     base = LOGITS - np.float32(0.5)
+    terms = {"model": base - np.float32(0.25), "after": np.full(4, 0.25 + wrong, np.float32)}
     columns = {"base_f32": base, "correction_f32": np.full(4, correction, np.float32), "logits_f32": LOGITS}
     message = {
         "slate": f"0-{covers[-1]}",
@@ -183,6 +193,7 @@ def decision(covers: list[int], correction: float = 0.5) -> bytes:
         "chosen": CHOSEN,
         "temperature": 0.5,
         "epsilon": 0.1,
+        "terms": {name: base64.b64encode(term.tobytes()).decode() for name, term in terms.items()},
         **{name: base64.b64encode(values.astype("<f4").tobytes()).decode() for name, values in columns.items()},
     }
     return json.dumps(message).encode()

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from index.hashing import item_hash
+from models.blend import total
 from ops.cli import app
 from ops.contract_examples import EXAMPLES
 from ops.contracts_docs import documents, json_schema, messages
@@ -99,6 +100,9 @@ def test_the_example_decision_can_be_replayed_from_what_it_logs():
         np.frombuffer(column, "<f4") for column in (logged.base_f32, logged.correction_f32, logged.logits_f32)
     )
     np.testing.assert_array_equal(base + correction, logits)
+    terms = {name: np.frombuffer(term, "<f4") for name, term in logged.terms.items()}
+    assert len(terms) == 4
+    np.testing.assert_array_equal(total(terms), base)
     policy = PolicyConfig(
         k=len(logged.chosen),
         candidates=len(logged.candidates) - logged.injected,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from index.hashing import item_hash
+from models.release import Release
 from policy.slate import PolicyConfig, redecide
 from streams.contracts import Decision, Erase, Impression, Interaction, Outcome, Recommendation, Request
 from streams.job import Effects
@@ -174,20 +175,57 @@ def test_seen_items_are_not_recommended_again() -> None:
         assert not seen & set(bench.decisions[-1].candidates)
 
 
-def test_the_decision_gives_the_slate_again_byte_for_byte() -> None:
-    bench = Bench(epsilon=0.3)
+@pytest.mark.parametrize("made", [small.release, small.blended], ids=["the model alone", "blended with counts"])
+def test_the_decision_gives_the_slate_again_byte_for_byte(made: Callable[[], Release]) -> None:
+    bench = Bench(small.world(made=made()), epsilon=0.3)
     for n in range(60):
         bench.send(view(n, f"u{n % 7}", (11 * n) % 40, n))
     policy = PolicyConfig(k=5, candidates=20, seed=7, epsilon=0.3)
+    names = {"model"} if made is small.release else {"after", "again", "model", "popularity", "window"}
     for logged, slate in zip(bench.decisions, bench.slates, strict=True):
         logits = numbers(logged.logits_f32)
         assert np.array_equal(numbers(logged.base_f32) + numbers(logged.correction_f32), logits)
+        assert logged.terms.keys() == names
+        summed = np.zeros(1, np.float32)
+        for name in sorted(names):
+            summed = summed + numbers(logged.terms[name])
+        assert np.array_equal(summed, numbers(logged.base_f32))
         items = np.array([[item_hash(item) for item in logged.candidates if item]], np.uint64)
         again = redecide(policy, logits[None], items, logged.cause.partition, np.array([logged.cause.offset]))
         assert again.chosen[0].tolist() == logged.chosen
         assert again.conditional[0].tolist() == logged.conditional == slate.conditional
         assert [logged.candidates[column] for column in logged.chosen] == slate.items
         assert again.propensity is not None and again.propensity[0].tolist() == slate.propensity
+
+
+def test_counts_bring_what_goes_with_the_last_items_in_whichever_batches_events_come() -> None:
+    one, many = (Bench(small.world(made=small.blended()), candidates=12, neighbours=8) for _ in range(2))
+    records = [view(n, f"u{n % 3}", (7 * n) % 40, n) for n in range(30)]
+    for single in records:
+        one.send(single)
+    many.send(*records[:11])
+    many.send(*records[11:])
+    last = {logged.slate: logged for logged in one.decisions}
+    assert any(logged.counted for logged in many.decisions)
+    for logged in many.decisions:
+        alone = last[logged.slate]
+        assert (logged.candidates, logged.counted, logged.neighbours) == (alone.candidates, alone.counted, 8)
+        for name in ("after", "again", "popularity", "window"):
+            assert logged.terms[name] == alone.terms[name]
+        np.testing.assert_allclose(numbers(logged.terms["model"]), numbers(alone.terms["model"]), atol=1e-4)
+
+
+def test_seen_and_vanished_items_do_not_come_through_counts() -> None:
+    bench = Bench(small.world(made=small.blended()), epsilon=1.0, neighbours=20)
+    withdrawn = msgspec.structs.replace(small.item_vector(30), withdrawn=True)
+    for n in range(25):
+        if n == 10:
+            assert any({"i30", "i31"} <= set(logged.candidates) for logged in bench.decisions)
+            bench.world.apply([("i30", withdrawn), ("i31", None)], (41,))
+        bench.send(view(n, "anna", n, n))
+        barred = {f"i{m}" for m in range(n + 1)} | ({"i30", "i31"} if n >= 10 else set())
+        assert not barred & set(bench.decisions[-1].candidates)
+        assert bench.decisions[-1].counted > 0
 
 
 def test_an_interaction_with_a_shown_item_is_its_slates_reward() -> None:
