@@ -42,6 +42,12 @@ class InteractionLog:
     def __len__(self) -> int:
         return len(self.users)
 
+    def part(self, which: slice | Int64) -> InteractionLog:
+        """Some of the interactions."""
+        return InteractionLog(
+            self.users[which], self.items[which], self.times_ms[which], self.actions[which], self.weights[which]
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
@@ -53,6 +59,7 @@ class Batch:
         lengths: [B] events of each piece.
         firsts: [B] whether a piece starts with the user's first event.
         targets: [B, n] which events are to be predicted from those before them.
+        worth: [B, n] what each counts as a target, 1 ordinarily.
     """
 
     items: Int64
@@ -62,6 +69,7 @@ class Batch:
     lengths: Int64
     firsts: Bool
     targets: Bool
+    worth: Float32
 
 
 def iterate(
@@ -115,4 +123,5 @@ def _pad(log: InteractionLog, order: Int64, pieces: list[tuple[int, int, bool]])
         lengths=lengths,
         firsts=firsts,
         targets=present & (items >= 0) & (firsts[:, None] | (place > 0)),
+        worth=np.ones(items.shape, np.float32),
     )

@@ -45,6 +45,17 @@ class ItemFeatures:
         """Features of some of the items."""
         return ItemFeatures(self.text[rows], [self.categories[row] for row in rows], self.years[rows])
 
+    def put(self, rows: Int64, features: ItemFeatures) -> ItemFeatures:
+        """These with some rows replaced; rows from n on are appended, and must be n, n + 1, ... without a gap."""
+        more = max(0, int(rows.max(initial=-1)) + 1 - len(self))
+        text = np.concatenate([self.text, np.zeros((more, self.text.shape[1]), np.float32)])
+        years = np.concatenate([self.years, np.zeros(more, np.int64)])
+        categories = [*self.categories, *[()] * more]
+        text[rows], years[rows] = features.text, features.years
+        for row, names in zip(rows.tolist(), features.categories, strict=True):
+            categories[row] = names
+        return ItemFeatures(text, categories, years)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemVectors:

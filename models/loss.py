@@ -20,21 +20,23 @@ class Competitors:
     """Items that compete with the target of a step, and how likely each was to be drawn."""
 
     def __init__(self, counts: Int64, *, full_up_to: int, draws: int) -> None:
-        """counts: [n] interactions of each item; half of the draws are uniform, half follow them."""
-        self.items = len(counts)
-        self.full = self.items <= full_up_to
+        """counts: [n] interactions of each item; half of the draws are uniform, half follow them. Items without any
+        do not compete."""
+        self._rows = np.flatnonzero(counts)
+        self.full = len(self._rows) <= full_up_to
         self._draws = draws
-        probability = 0.5 / self.items + 0.5 * counts / max(1, counts.sum())
+        seen = counts[self._rows]
+        probability = 0.5 / max(1, len(seen)) + 0.5 * seen / max(1, seen.sum())
         self._cumulative = np.cumsum(probability)
         self._log_inclusion = np.log(-np.expm1(draws * np.log1p(-probability))).astype(np.float32)
 
     def draw(self, random: np.random.Generator) -> tuple[Int64, Float32]:
         """Distinct rows [c], and the log-probability of each to be among them."""
         if self.full:
-            return np.arange(self.items), np.zeros(self.items, np.float32)
+            return self._rows, np.zeros(len(self._rows), np.float32)
         points = random.random(self._draws) * self._cumulative[-1]
-        rows = np.unique(np.searchsorted(self._cumulative, points, side="right"))
-        return rows, self._log_inclusion[rows]
+        drawn = np.unique(np.searchsorted(self._cumulative, points, side="right"))
+        return self._rows[drawn], self._log_inclusion[drawn]
 
 
 def next_item_loss(
@@ -47,7 +49,7 @@ def next_item_loss(
     mask_seen: bool,
     device: str,
 ) -> Tensor:
-    """Mean cross-entropy of the batch's targets against the competing items.
+    """Mean cross-entropy of the batch's targets against the competing items, weighted by the targets' worth.
 
     Args:
         tower, evolution: on ``device``.
@@ -89,7 +91,8 @@ def next_item_loss(
     column[chosen] = torch.arange(len(chosen), device=logits.device)
     logits = torch.cat([logits, right[:, None]], dim=1).scatter(1, column[hide], -torch.inf)
     others = logits[:, :-1].logsumexp(dim=1)
-    loss: Tensor = (torch.logaddexp(others, right) - right).mean()
+    worth = tensor(batch.worth)[asked]
+    loss: Tensor = ((torch.logaddexp(others, right) - right) * worth).sum() / worth.sum()
     return loss
 
 

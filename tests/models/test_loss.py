@@ -15,7 +15,8 @@ def batch(twins: Twins) -> Batch:
     items = np.array([[1, 2, 3, -1, 5, 1, 7, 8, 9], [4, 4, 6, 0, 2, -1, -1, -1, -1]])
     lengths, firsts = np.array([9, 5]), np.array([True, False])
     targets = (items >= 0) & (firsts[:, None] | (np.arange(9) > 0))
-    return Batch(items, histories.times, histories.actions, histories.weights, lengths, firsts, targets)
+    worth = np.random.default_rng(1).uniform(0.5, 2, items.shape).astype(np.float32)
+    return Batch(items, histories.times, histories.actions, histories.weights, lengths, firsts, targets, worth)
 
 
 def loss(twins: Twins, batch: Batch, competing: Int64, log_inclusion: Float32, mask_seen: bool) -> float:
@@ -32,7 +33,7 @@ def by_hand(twins: Twins, batch: Batch, mask_seen: bool) -> float:
     window = twins.release.config.window
     unit, bias = twins.tower(torch.arange(20))
     table = torch.cat([unit * unit.shape[1] ** 0.5, torch.zeros(1, unit.shape[1])])
-    losses = []
+    losses, worth = [], torch.from_numpy(batch.worth[batch.targets])
     for row, length in enumerate(batch.lengths):
         own = slice(row, row + 1), slice(0, length)
         hidden = twins.evolution(
@@ -51,7 +52,7 @@ def by_hand(twins: Twins, batch: Batch, mask_seen: bool) -> float:
                 seen = batch.items[row, max(0, at - window) : at]
                 logits[[item for item in seen if item not in (-1, target)]] = -torch.inf
             losses.append(-torch.log_softmax(logits, 0)[target])
-    return float(torch.stack(losses).mean())
+    return float((torch.stack(losses) * worth).sum() / worth.sum())
 
 
 @pytest.mark.parametrize("mask_seen", [False, True])

@@ -5,9 +5,10 @@ import torch
 from models.batches import InteractionLog
 from models.config import EvolutionConfig
 from models.features import ItemFeatures
+from models.learner import TrainConfig
 from models.release import Release
 from models.serving import ServingModel
-from models.train import TrainConfig, train
+from models.train import train
 
 ITEMS, CATEGORIES = 24, 4
 CONFIG = TrainConfig(EvolutionConfig(dim=16, window=8, hidden=32), epochs=12, learning_rate=1e-2, average=0.9)
