@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from models.batches import InteractionLog
 from models.config import EvolutionConfig
-from models.learner import TrainConfig
 from models.release import Release
-from models.train import train
+from models.train import TrainConfig, train
 from streams.contracts import ItemVector
 from streams.state import EVENT, UserState, id_hash
 from streams.world import features_of

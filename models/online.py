@@ -69,6 +69,7 @@ class OnlineTrainer:
     Attributes:
         config: as given.
         item_ids, features: of the n items so far.
+        text_encoder: fingerprint of the encoder behind the text vectors.
         rounds, events: taken since the warm-up.
     """
 
@@ -92,7 +93,7 @@ class OnlineTrainer:
         check_log(log, ids, features)
         known = np.unique(log.items[log.items >= 0])
         self._set_up(ids, features, FeatureSpace.fit(features.take(known)), config or OnlineConfig(), seed, device)
-        self._text_encoder = text_encoder
+        self.text_encoder = text_encoder
         self._facts: dict[str, Any] = {"warm_up": len(log), "seed": seed}
         warm_up(self._learner, log, self._random, progress)
         self._exemplars.add(log)
@@ -192,7 +193,7 @@ class OnlineTrainer:
             self._space,
             tuple(self.item_ids[row] for row in known),
             self._learner.arrays(known),
-            self._text_encoder,
+            self.text_encoder,
             facts,
         )
 
@@ -213,7 +214,7 @@ class OnlineTrainer:
             "vocabulary": list(self._space.vocabulary),
             "year_mean": self._space.year_mean,
             "year_scale": self._space.year_scale,
-            "text_encoder": self._text_encoder,
+            "text_encoder": self.text_encoder,
             "facts": self._facts,
             "rounds": self.rounds,
             "events": self.events,
@@ -246,7 +247,7 @@ class OnlineTrainer:
         )
         features = ItemFeatures(arrays["features.text"], state["categories"], arrays["features.years"])
         made._set_up(state["item_ids"], features, space, _config(state["config"]), 0, device)
-        made._text_encoder, made._facts = state["text_encoder"], state["facts"]
+        made.text_encoder, made._facts = state["text_encoder"], state["facts"]
         made.rounds, made.events = state["rounds"], state["events"]
         made._learner.restore(_section(arrays, "learner."))
         made._exemplars = Exemplars.restored(made.config.exemplars, state["exemplars"], _section(arrays, "exemplars."))

@@ -12,6 +12,8 @@ from models.features import FeatureSpace, ItemFeatures
 from models.learner import Learner, TrainConfig, seeded
 from models.release import Release
 
+__all__ = ["Progress", "TrainConfig", "check_log", "train", "warm_up"]
+
 Progress = Callable[[int, int, float], None]
 
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from models.batches import InteractionLog
 from models.config import EvolutionConfig
-from models.learner import TrainConfig
 from models.release import Release
 from models.serving import ServingModel
-from models.train import train
+from models.train import TrainConfig, train
 from policy.slate import PolicyConfig
 from streams.contracts import Erase, Impression, Interaction, ItemVector, Outcome, Request, encode
 from streams.pipeline import PipelineConfig

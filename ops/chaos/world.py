@@ -45,8 +45,7 @@ def _release(items: list[ItemVector], seed: int) -> Release:
 
     from models.batches import InteractionLog
     from models.config import EvolutionConfig
-    from models.learner import TrainConfig
-    from models.train import train
+    from models.train import TrainConfig, train
     from streams.world import features_of
 
     torch.set_num_threads(1)  # more would wait for each other on models as small as this
