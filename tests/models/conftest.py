@@ -14,6 +14,10 @@ from models.features import FeatureSpace, ItemFeatures
 from models.release import Release
 from models.tower import ItemTower
 
+torch.set_num_threads(
+    1
+)  # tensors this small are not worth a second thread, which would spin while others have the core
+
 
 @dataclass(frozen=True)
 class Histories:

@@ -68,7 +68,7 @@ def test_masking_matters(twins: Twins, batch: Batch) -> None:
 
 def test_the_correction_makes_a_sample_estimate_the_whole(twins: Twins, batch: Batch) -> None:
     random = np.random.default_rng(0)
-    competitors = Competitors(np.arange(20) ** 2, full_up_to=19, draws=15)
+    competitors = Competitors(np.arange(1, 21) ** 2, full_up_to=19, draws=15)
     drawn = [competitors.draw(random) for _ in range(400)]
     expected = by_hand(twins, batch, False)
     corrected = np.mean([loss(twins, batch, *draw, False) for draw in drawn])
@@ -79,10 +79,16 @@ def test_the_correction_makes_a_sample_estimate_the_whole(twins: Twins, batch: B
 
 def test_inclusion_probabilities_are_those_of_the_draws() -> None:
     random = np.random.default_rng(0)
-    competitors = Competitors(np.array([0, 1, 9, 90]), full_up_to=1, draws=5)
+    competitors = Competitors(np.array([1, 1, 9, 90]), full_up_to=1, draws=5)
     times, logs = np.zeros(4), np.full(4, np.nan)
     for _ in range(5000):
         rows, log_inclusion = competitors.draw(random)
         times[rows] += 1
         logs[rows] = log_inclusion
     np.testing.assert_allclose(times / 5000, np.exp(logs), atol=0.02)
+
+
+@pytest.mark.parametrize("full_up_to", [1, 9])
+def test_items_without_an_interaction_do_not_compete(full_up_to: int) -> None:
+    competitors = Competitors(np.array([0, 3, 0, 1, 2]), full_up_to=full_up_to, draws=100)
+    assert competitors.draw(np.random.default_rng(0))[0].tolist() == [1, 3, 4]

@@ -52,10 +52,10 @@ def best_after(release: Release, last: int) -> list[int]:
 
 def test_rounds_change_what_is_served(trainer: OnlineTrainer) -> None:
     assert best_after(trainer.release(), 1)[:3] == [2, 2, 2]
-    losses = [trainer.learn(backwards(seed)) for seed in range(25)]
+    losses = [trainer.learn(backwards(seed)) for seed in range(15)]
     assert losses[-1] < losses[0]
     assert best_after(trainer.release(), 1)[:3] == [0, 0, 0]
-    assert (trainer.rounds, trainer.events) == (25, 25 * 120)
+    assert (trainer.rounds, trainer.events) == (15, 15 * 120)
 
 
 def test_replay_keeps_what_was_learned_before(warm: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_new_item_is_ranked_at_once_and_then_learned(trainer: OnlineTrainer) -
         logits = (model.user_vectors(hidden) @ known.search.T)[0]
         return int((logits > logits[ITEMS:].max()).sum())
 
-    for seed in range(2, 22):
+    for seed in range(2, 14):
         trainer.learn(with_new_items(seed))
     assert rank_of_new(trainer.release()) == 0 < rank_of_new(before)
     assert np.abs(trainer.release().arrays["tower.residual"][ITEMS:]).max() > 0.01
@@ -195,23 +195,24 @@ def test_worthless_targets_teach_nothing(warm: Path) -> None:
     shares = []
     for worth in (1.0, 1e-4):
         trainer = OnlineTrainer.load(warm)
-        for seed in range(8):
-            log = backwards(seed)
-            trainer.learn(log)
-            of_a = log.items % CATEGORIES == 0
-            weights = np.full(of_a.sum(), worth, np.float32)
-            trainer.weigh(log.users[of_a], log.items[of_a], weights)
+        trainer.config = OnlineConfig(TRAINING, steps=0)
+        log = backwards(0, users=60)
+        trainer.learn(log)
+        of_a = log.items % CATEGORIES == 0
+        trainer.weigh(log.users[of_a], log.items[of_a], np.full(of_a.sum(), worth, np.float32))
+        trainer.config = OnlineConfig(TRAINING, 5e-3, steps=30, recent=0, replayed=12)
+        trainer.learn(part(backwards(1), 0, 1))
         model = ServingModel(trainer.release())
         known, cache = model.project(*catalogue()), model.new_cache(1)
         hidden = model.step(cache, ONE, known.input[[1]], ONE, np.zeros(1, np.uint8), np.ones(1, np.float32))
         logits = (model.user_vectors(hidden) @ known.search.T)[0]
         shares.append(np.exp(logits[::CATEGORIES]).sum() / np.exp(logits).sum())
-    assert shares[1] < 0.8 * shares[0]
+    assert shares[1] < 0.5 * shares[0]
 
 
 def test_an_adopted_release_is_where_training_goes_on(trainer: OnlineTrainer) -> None:
     first = trainer.release()
-    trainer.put_items(*new_items(1))
+    trainer.put_items(*new_items(2))
     for seed in range(4):
         trainer.learn(with_new_items(seed) if not seed else backwards(seed))
     trainer.adopt(first)
