@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.replay_batches import Answer, Batch, Context, batches
+from evaluation.replay_dead import ENGINE_REASONS, explained, refused_today
 from evaluation.replay_recorded import FromRecord, recorded_policy
 from evaluation.replay_verdict import TOLERANCE as TOLERANCE
 from evaluation.replay_verdict import Bench, Replayed, unmade
@@ -27,9 +28,6 @@ from streams.contracts import Decision
 from streams.job import DeadLetter, Record
 from streams.pipeline import Pipeline, PipelineConfig, estimated
 from streams.world import World
-
-ENGINE_REASONS = ("handler_error", "too_large")
-"""Reasons of dead letters that the engine gives, not the fold: such an event must be left out of a replay."""
 
 _decode = msgspec.json.Decoder(Decision).decode
 
@@ -43,8 +41,10 @@ class PartitionLog:
         events: records of `events`.
         decisions: of `decisions`.
         tombstones: of `recommendations`: user's key, offsets covered.
-        dead: events in the dead-letter topic: offset → reason.
+        dead: events in the dead-letter topic: offset → reason. They stay out of the states whatever today's rules say.
         begins: first offset that the log still has; above 0, users may have a history that it does not tell.
+        letters_from: offset of the first event whose letter would still be there. One before it that nobody answered
+            is taken to have been dead: its letter was deleted.
     """
 
     partition: int
@@ -53,6 +53,7 @@ class PartitionLog:
     tombstones: Sequence[tuple[bytes, Sequence[int]]] = ()
     dead: Mapping[int, str] = field(default_factory=dict)
     begins: int = 0
+    letters_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Replay:
             never interrupted would have them.
         unrecorded: (partition, offset) of events that were answered here and have no decision in the log.
         dead_differences: (partition, offset, reason logged, reason found) where dead letters differ.
+        dead_unchecked: the same, where other settings than today's or an older contract account for it; with two None
+            where an event's letter is gone.
         conflicts: (partition, offset) of batches whose slates name different contexts, which one log cannot hold.
     """
 
@@ -88,16 +91,18 @@ class Replay:
         self.states: dict[int, dict[bytes, bytes]] = {}
         self.unrecorded: list[tuple[int, int]] = []
         self.dead_differences: list[tuple[int, int, str | None, str | None]] = []
+        self.dead_unchecked: list[tuple[int, int, str | None, str | None]] = []
         self.conflicts: list[tuple[int, int]] = []
 
     def run(self, log: PartitionLog, since: int = 0, until: int | None = None) -> Iterator[Replayed]:
         """Yield what became of the decisions of one partition, from the beginning of its log.
 
         `since` and `until`: only of events appended from the one to before the other (ms). What lies before is
-        folded with its slates as they were logged; what comes after the last of them is left alone.
+        folded with its slates as they were logged and not compared; what comes after the last of them is left alone.
         """
         run = _Run(self, log, _Span(since, until))
-        for batch in batches(run.usable(), run.answers(), self._largest):
+        answers = list(run.answers())
+        for batch in batches(run.usable(answers), answers, self._largest):
             yield from run.step(batch)
 
 
@@ -128,15 +133,22 @@ class _Run:
         self._made: dict[int, Decision] = {}  # the same, as computed
         self.world: World
 
-    def usable(self) -> Iterator[Record]:
+    def usable(self, answers: Sequence[Answer]) -> Iterator[Record]:
         """The events that a worker folded or refused by itself, up to the last that is asked for and was answered."""
         answered = max([self._end(self._log.decisions), *(covers[-1] for _, covers in self._log.tombstones)])
         wanted = max((record.offset for record in self._log.events if self._span.holds(record)), default=-1)
+        covered = {offset for answer in answers for offset in answer.covers} if self._log.letters_from else set()
+        first, told = min(covered, default=0), covered | self._log.dead.keys()
         for record in self._log.events:
             if record.offset > min(max(answered, *self._log.dead, -1), wanted):
                 return
-            if self._log.dead.get(record.offset) not in ENGINE_REASONS:
-                yield record
+            if self._log.dead.get(record.offset) in ENGINE_REASONS:
+                continue
+            if first < record.offset < self._log.letters_from and record.offset not in told:
+                if self._span.holds(record):
+                    self._replay.dead_unchecked.append((self._log.partition, record.offset, None, None))
+                continue
+            yield record
 
     @staticmethod
     def _end(decisions: Sequence[Decision]) -> int:
@@ -160,34 +172,58 @@ class _Run:
             wanted = set(self._decisions) if self._span == _Span(0, None) else set()
             trouble: str | None = f"its events are not in the log, which begins at offset {self._log.begins}"
         else:
-            trouble = self._apply(batch, bool(wanted))
+            self._check_letters(batch.records, wanted)
+            trouble = self._apply(batch, wanted)
         for offset, decision in self._decisions.items():
             if offset in wanted:
                 yield self._judged(decision) if trouble is None else self._unmade(decision, trouble)
 
-    def _apply(self, batch: Batch, compute: bool) -> str | None:
+    def _apply(self, batch: Batch, wanted: set[int]) -> str | None:
         """Apply a batch, by the pipeline or by what was logged; return why it could not be computed."""
-        trouble = self._enter(batch) if compute else None
-        if self._pipeline is not None and compute and trouble is None:
-            effects = self._pipeline.apply(self._log.partition, batch.records, self._states)
+        records = [record for record in batch.records if record.offset not in self._log.dead]
+        trouble = self._enter(batch) if wanted else None
+        if self._pipeline is not None and wanted and trouble is None:
+            effects = self._pipeline.apply(self._log.partition, records, self._states)
             changes, dead = effects.states, effects.dead
             topic = self._replay.config.topics.decisions
             made = [_decode(value or b"") for _, value, _ in effects.outputs.get(topic, ())]
             self._made = {decision.cause.offset: decision for decision in made}
-            unknown = self._made.keys() - self._decisions.keys()
+            unknown = (self._made.keys() - self._decisions.keys()) & wanted
             self._replay.unrecorded += [(self._log.partition, offset) for offset in sorted(unknown)]
         else:
             if self._recorded is None:
                 self._pipeline, self._policy = None, None
                 self._recorded = FromRecord(self._replay.config, self._log.partition, self._states)
-            changes, dead = self._recorded.apply(batch.records, self._states, self._decisions)
+            changes, dead = self._recorded.apply(records, self._states, self._decisions)
         for key, state in changes.items():
             if state is None:
                 self._states.pop(key, None)
             else:
                 self._states[key] = state
-        self._compare_dead(batch.records, dead)
+        self._note_refused(dead, wanted)
         return trouble
+
+    def _check_letters(self, records: Sequence[Record], wanted: set[int]) -> None:
+        """Ask today's rules of the letters that are asked for, before their batch is applied."""
+        for record in records:
+            logged = self._log.dead.get(record.offset)
+            if logged is None or record.offset not in wanted:
+                continue
+            before = [
+                one
+                for one in records
+                if one.key == record.key and one.offset < record.offset and one.offset not in self._log.dead
+            ]
+            now = refused_today(record, before, self._replay.config, self._log.partition, self._states)
+            if now != logged:
+                found = self._replay.dead_unchecked if explained(logged, now) else self._replay.dead_differences
+                found.append((self._log.partition, record.offset, logged, now))
+
+    def _note_refused(self, dead: Sequence[DeadLetter], wanted: set[int]) -> None:
+        """Events that are no letters in the log and are refused today: the states lack them from here on."""
+        for letter in dead:
+            found = self._replay.dead_differences if letter.record.offset in wanted else self._replay.dead_unchecked
+            found.append((self._log.partition, letter.record.offset, None, letter.reason))
 
     def _enter(self, batch: Batch) -> str | None:
         """Bring world and pipeline to where the batch was answered; return why that is impossible."""
@@ -239,13 +275,6 @@ class _Run:
 
     def _unmade(self, decision: Decision, why: str) -> Replayed:
         return unmade(decision, recorded_policy(decision, self._replay.config.policy), why)
-
-    def _compare_dead(self, records: Sequence[Record], dead: Sequence[DeadLetter]) -> None:
-        found = {letter.record.offset: letter.reason for letter in dead}
-        for offset in sorted({record.offset for record in records} & (found.keys() | self._log.dead.keys())):
-            logged, now = self._log.dead.get(offset), found.get(offset)
-            if logged != now:
-                self._replay.dead_differences.append((self._log.partition, offset, logged, now))
 
 
 def _said_popularity(decision: Decision | None) -> dict[str, float]:

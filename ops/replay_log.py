@@ -29,6 +29,8 @@ from streams.validation import BadMessage
 Progress = Callable[[str, int], None]
 """Told what is read and how many records of it so far."""
 
+_NEVER = 2**63 - 1
+
 _decode = msgspec.json.Decoder(Decision).decode
 _decode_model = msgspec.json.Decoder(ModelMessage).decode
 
@@ -58,9 +60,11 @@ class Common:
     """What all partitions are replayed with.
 
     `begins`: first offset that the log of events still has, by partition. `dead`: offset → reason, by partition.
+    `letters_begin`: first offset that the letters still have; they lie in the partition of their originals.
     """
 
     begins: dict[int, int]
+    letters_begin: dict[int, int]
     dead: dict[int, dict[int, str]]
     changes: list[ItemChange]
     snapshots: dict[str, EstimatorSnapshot]
@@ -78,6 +82,7 @@ class LogReader:
         """Read items, models and dead letters. Raises CliError when there are no topics."""
         async with Reader(self._cluster, [self._topics.events]) as reader:
             begins = await reader.first(self._topics.events)
+            letters_begin = await reader.first(self._topics.events_dlq)
         changes: list[ItemChange] = []
         snapshots: dict[str, EstimatorSnapshot] = {}
         dead: defaultdict[int, dict[int, str]] = defaultdict(dict)
@@ -103,7 +108,7 @@ class LogReader:
         await self._read("items", self._topics.item_vectors, vector)
         await self._read("models", self._topics.models, model)
         await self._read("dead letters", self._topics.events_dlq, letter)
-        return Common(begins, dict(dead), changes, snapshots)
+        return Common(begins, letters_begin, dict(dead), changes, snapshots)
 
     async def partition(self, number: int, common: Common) -> PartitionLog:
         """Read one partition of events, decisions and tombstones."""
@@ -120,9 +125,9 @@ class LogReader:
         await self._read("decisions", self._topics.decisions, lambda record: decisions.add(record.value or b""), number)
         await self._read("erasures", self._topics.recommendations, tombstone, number)
         await self._read("events", self._topics.events, events.append, number)
-        return PartitionLog(
-            number, events, decisions, tombstones, common.dead.get(number, {}), common.begins.get(number, 0)
-        )
+        dead = common.dead.get(number, {})
+        letters_from = min(dead, default=_NEVER) if common.letters_begin.get(number) else 0
+        return PartitionLog(number, events, decisions, tombstones, dead, common.begins.get(number, 0), letters_from)
 
     async def _read(self, what: str, topic: str, take: Callable[[Any], None], partition: int | None = None) -> None:
         seen = 0

@@ -41,7 +41,7 @@ class Account:
         notes: the commonest reasons given, with how many slates.
         examples: of slates that are not the same: slate, user, verdict, note, items sent, items computed.
         base_error, correction_error: largest difference of a model's score, and of a correction.
-        unrecorded, dead_differences, conflicts: see `evaluation.replay.Replay`.
+        unrecorded, dead_differences, dead_unchecked, conflicts: see `evaluation.replay.Replay`.
         gaps: partitions whose log no longer has its beginning: (partition, first offset).
     """
 
@@ -54,6 +54,7 @@ class Account:
     correction_error: float | None = None
     unrecorded: list[tuple[int, int]] = field(default_factory=list)
     dead_differences: list[tuple[int, int, str | None, str | None]] = field(default_factory=list)
+    dead_unchecked: list[tuple[int, int, str | None, str | None]] = field(default_factory=list)
     conflicts: list[tuple[int, int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
 
@@ -127,7 +128,7 @@ def run(
                 progress(f"partition {number}: slates computed", count)
         replay.states.pop(number)  # nobody asks for them here
     account.unrecorded, account.conflicts = replay.unrecorded, replay.conflicts
-    account.dead_differences = replay.dead_differences
+    account.dead_differences, account.dead_unchecked = replay.dead_differences, replay.dead_unchecked
     return account, comparison
 
 

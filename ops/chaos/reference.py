@@ -104,7 +104,7 @@ class Reference:
         result.slates += [Finding("slates of one batch name different worlds", *place) for place in replay.conflicts]
         result.slates += [
             Finding(f"dead letter {logged}, by the replay {made}", partition, offset)
-            for partition, offset, logged, made in replay.dead_differences
+            for partition, offset, logged, made in [*replay.dead_differences, *replay.dead_unchecked]
         ]
         made_states = {(at, key): data for at, held in replay.states.items() for key, data in held.items()}
         result.states = len(made_states)

@@ -152,6 +152,7 @@ def _print_account(account: Account, compared: bool) -> None:
     rows += [
         ("unrecorded", len(account.unrecorded), "events answered here that have no decision in the log"),
         ("dead letters", len(account.dead_differences), "that are none here, or the other way round"),
+        ("letters unchecked", len(account.dead_unchecked), "dead in the log and so here, by other settings or rules"),
         ("conflicts", len(account.conflicts), "batches whose slates name different worlds"),
     ]
     for name, value, meaning in rows:
@@ -162,6 +163,8 @@ def _print_account(account: Account, compared: bool) -> None:
             f"partition {partition}: the log begins at offset {first}; users may have a history that it does not tell",
             style="yellow",
         )
+    for line in _letters(account):
+        console.print(line, markup=False, style="dim")
     for note, count in account.notes.most_common(_EXAMPLES):
         console.print(f"{count} × {note}", markup=False, style="dim")
     for example in account.examples[:_EXAMPLES]:
@@ -169,6 +172,26 @@ def _print_account(account: Account, compared: bool) -> None:
         console.print(
             f"  sent      {' '.join(example['sent'])}\n  computed  {' '.join(example['computed'] or ())}", markup=False
         )
+
+
+def _letters(account: Account) -> list[str]:
+    """A line for each kind of letter that was not compared, with the first of them."""
+    kinds: dict[tuple[str | None, str | None], list[str]] = {}
+    for partition, offset, logged, now in account.dead_unchecked:
+        kinds.setdefault((logged, now), []).append(f"{partition}-{offset}")
+    return [
+        f"{len(places)} × {_letter(logged, now)}: {' '.join(places[:_EXAMPLES])}{' …' if places[_EXAMPLES:] else ''}"
+        for (logged, now), places in kinds.items()
+    ]
+
+
+def _letter(logged: str | None, now: str | None) -> str:
+    if logged is None:
+        if now is None:
+            return "neither answered nor a letter any more (deleted): taken to have been dead"
+        return f"no letter in the log, refused today as {now}: the states lack it"
+    today = "taken" if now is None else f"refused as {now}"
+    return f"{logged} in the log, {today} by today's settings or contract: stays out of the states"
 
 
 def _print_differences(found: Differences) -> None:

@@ -21,11 +21,11 @@ from evaluation.replay_world import Worlds
 from models.release import Release
 from models.serving import ServingModel
 from ops.cli import app
-from ops.commands.replay import _millis, _read_policy
+from ops.commands.replay import _letters, _millis, _read_policy
 from ops.configuration import worker_config
 from ops.errors import CliError
 from ops.replay_log import LogReader
-from ops.replaying import change_of
+from ops.replaying import Account, change_of
 from ops.settings import Settings
 from streams.cluster import Cluster
 from streams.contracts import Erase, Interaction, ReleasePointer, Request, encode
@@ -242,6 +242,17 @@ def test_a_policy_that_cannot_be_is_named(policy: dict[str, Any], says: str) -> 
     with pytest.raises(CliError) as caught:
         change_of(None, policy)
     assert says in str(caught.value)
+
+
+def test_letters_that_other_settings_account_for_are_said_and_no_difference() -> None:
+    account = Account(dead_unchecked=[(3, at, "unknown_action", None) for at in range(7)] + [(0, 9, None, None)])
+    assert account.same
+    assert _letters(account) == [
+        "7 × unknown_action in the log, taken by today's settings or contract: stays out of the states: "
+        "3-0 3-1 3-2 3-3 3-4 …",
+        "1 × neither answered nor a letter any more (deleted): taken to have been dead: 0-9",
+    ]
+    assert not Account(dead_differences=[(3, 0, "malformed_json", None)]).same
 
 
 @pytest.mark.parametrize(("name", "content"), [("p.toml", "a = "), ("p.json", "{"), ("q.json", "[1]")])
