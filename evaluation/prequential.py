@@ -26,23 +26,26 @@ Sink = Callable[[int, Int64], None]
 
 
 class Clock:
-    """CPU seconds of this process, all threads, by what they were spent on."""
+    """Seconds by what they were spent on: of CPU, all threads of this process, and of the clock on the wall."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.wall: dict[str, float] = {}
 
     def __call__(self, what: str) -> Clock:
-        self._what, self._since = what, time.process_time()
+        self._what, self._since = what, (time.process_time(), time.perf_counter())
         return self
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None:
-        self.seconds[self._what] = self.seconds.get(self._what, 0.0) + time.process_time() - self._since
+        spent = time.process_time() - self._since[0], time.perf_counter() - self._since[1]
+        for seconds, more in zip((self.seconds, self.wall), spent, strict=True):
+            seconds[self._what] = seconds.get(self._what, 0.0) + more
 
 
 class Arm(Protocol):
-    """A recommender under test. `clock` has its CPU seconds, `facts` what it wants to have reported."""
+    """A recommender under test. `clock` has its seconds, `facts` what it wants to have reported."""
 
     clock: Clock
 
@@ -62,12 +65,12 @@ class Played:
 
     Attributes:
         ranks: [test events] position of the event's item in the arm's list, from 1; 0 where it is not in it.
-        seconds: CPU, by what they were spent on; `warm_up` and what it holds came before the test.
+        clock: what it took; `warm_up` came before the test.
         facts: what the arm has to say.
     """
 
     ranks: Int64
-    seconds: Mapping[str, float]
+    clock: Clock
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,7 +98,7 @@ def play(
         sink(begin, lists)
         ranks.append(ranks_of(lists, stream.items[begin:end]))
         progress(end, len(stream))
-    return Played(np.concatenate(ranks), arm.clock.seconds, arm.facts)
+    return Played(np.concatenate(ranks), arm.clock, arm.facts)
 
 
 def ranks_of(lists: Int64, items: Int64) -> Int64:

@@ -35,7 +35,8 @@ def report(
         "arms": {
             name: {
                 "scores": {part: means(one.ranks, mask) for part, mask in parts.items()},
-                "seconds": {what: round(seconds, 3) for what, seconds in one.seconds.items()},
+                "seconds": _rounded(one.clock.seconds),
+                "wall_seconds": _rounded(one.clock.wall),
                 **one.facts,
             }
             for name, one in played.items()
@@ -67,6 +68,10 @@ def describe(stream: EventStream, cut: int) -> dict[str, Any]:
         "items_with_features": stream.listed,
         "tied": float(stream.tied[cut:].mean()),
     }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {what: round(value, 3) for what, value in seconds.items()}
 
 
 def _size(stream: EventStream, cut: int, mask: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, int]:

@@ -51,11 +51,12 @@ class RecentPopularity:
 class WindowedCoOccurrence:
     """Item-to-item counts within a sliding window over each user's events: the strongest of these on streams.
 
-    Two items of a user at most ``window`` events apart count as a pair by decay^(distance − 1), in both directions or,
-    ``directed``, from the earlier to the later one only. An item's score is the sum, over the user's last ``window``
-    events, of decay^age × pairs from that event's item to it, over count^source_power of the one and
-    count^target_power of the other. Where repeats may be recommended, an item of the window gets
-    repeat_bonus × decay^age × the largest score on top. Ties, and what has no score, by recent popularity.
+    Two items of a user at most ``window`` events apart count as a pair by decay^(distance − 1) from the earlier to the
+    later one, and by ``backward`` times that the other way; an item with itself only with ``self_pairs``. An item's
+    score is the sum, over the user's last ``read_window`` events, of read_decay^age × pairs from that event's item to
+    it, over count^source_power of the one and count^target_power of the other. Where repeats may be recommended, an
+    item of these events gets repeat_bonus × read_decay^age × the largest score on top. Ties, and what has no score, by
+    recent popularity.
     """
 
     def __init__(
@@ -64,41 +65,49 @@ class WindowedCoOccurrence:
         decay: float = 0.85,
         half_life: float = 25_000,
         *,
-        directed: bool = False,
+        read_window: int | None = None,
+        read_decay: float | None = None,
+        backward: float = 1.0,
         source_power: float = 0.5,
         target_power: float = 0.5,
+        self_pairs: bool = False,
         repeat_bonus: float = 0.0,
     ) -> None:
-        if window < 1:
-            raise ValueError(f"window is {window}, expected at least 1 event")
+        read_window = window if read_window is None else read_window
+        if window < 1 or read_window < 1:
+            raise ValueError(f"window is {window} and read_window {read_window}, expected at least 1 event")
         self._log = ItemLog(half_life)
         self._pairs = _Rows()
-        self._decays = decay ** np.arange(window)
-        self._directed = directed
+        self._decays = (decay ** np.arange(window)).tolist()
+        self._read_decays = (decay if read_decay is None else read_decay) ** np.arange(read_window)
+        self._backward, self._self_pairs = backward, self_pairs
         self._source_power, self._target_power = source_power, target_power
         self._repeat_bonus = repeat_bonus
-        self._recent: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=window))
+        self._recent: defaultdict[str, deque[int]] = defaultdict(lambda: deque(maxlen=max(window, read_window)))
 
     def learn_one(self, user: str, item: str, time_ms: int) -> None:
         """Take in one event."""
         slot, worth = self._log.add(user, item)
         recent = self._recent[user]
-        for other, fading in zip(recent, self._decays.tolist(), strict=False):
+        back = worth * self._backward
+        for other, fading in zip(recent, self._decays, strict=False):
             if other != slot:
                 self._pairs.add(other, slot, worth * fading)
-                if not self._directed:
-                    self._pairs.add(slot, other, worth * fading)
+                if back:
+                    self._pairs.add(slot, other, back * fading)
+            elif self._self_pairs:
+                self._pairs.add(slot, slot, (worth + back) * fading)
         recent.appendleft(slot)
         if self._log.rescale():
             self._pairs.scale(1 / _RESCALE_AT)
 
     def rank(self, user: str, k: int, exclude_seen: bool) -> list[str]:
         """Up to k items, best first."""
-        recent = list(self._recent.get(user, ()))
+        recent = list(self._recent.get(user, ()))[: len(self._read_decays)]
         if not recent:
             return self._log.best(user, k, exclude_seen)
         counts = np.maximum(self._log.counts(), 1e-300)
-        weights = self._decays[: len(recent)] / counts[recent] ** self._source_power
+        weights = self._read_decays[: len(recent)] / counts[recent] ** self._source_power
         scores = self._pairs.mix(zip(recent, weights.tolist(), strict=True), len(counts))
         slots = np.flatnonzero(scores)
         found = scores[slots] / counts[slots] ** self._target_power
@@ -107,9 +116,9 @@ class WindowedCoOccurrence:
         return self._log.best(user, k, exclude_seen, slots, found)
 
     def _with_repeats(self, recent: list[int], slots: Int64, scores: Float64) -> tuple[Int64, Float64]:
-        """Add the bonus of what is in the window, by its newest event."""
+        """Add the bonus of what was read, by its newest event."""
         largest = float(scores.max(initial=0)) or 1.0
-        own = dict(zip(reversed(recent), self._decays[: len(recent)][::-1].tolist(), strict=True))
+        own = dict(zip(reversed(recent), self._read_decays[: len(recent)][::-1].tolist(), strict=True))
         slots = np.concatenate([slots, np.fromiter(own, np.int64)])
         bonus = self._repeat_bonus * largest * np.fromiter(own.values(), float)
         slots, at = np.unique(slots, return_inverse=True)
@@ -121,14 +130,14 @@ class LastItemTransitions(WindowedCoOccurrence):
     """Items by how often they came right after the user's last item; ties by recent popularity."""
 
     def __init__(self, half_life: float = 25_000) -> None:
-        super().__init__(1, 1.0, half_life, directed=True, source_power=0.0, target_power=0.0)
+        super().__init__(1, 1.0, half_life, backward=0.0, source_power=0.0, target_power=0.0)
 
 
 class LastTenDirected(WindowedCoOccurrence):
     """Items by how often they came within ten events after one of the user's last ten."""
 
     def __init__(self, decay: float = 0.8, half_life: float = 25_000) -> None:
-        super().__init__(10, decay, half_life, directed=True, source_power=0.0, target_power=0.0)
+        super().__init__(10, decay, half_life, backward=0.0, source_power=0.0, target_power=0.0)
 
 
 class ItemLog:

@@ -69,6 +69,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Only the first events, in order of time.", min=2)] = None,
     unit: Annotated[str | None, typer.Option(help="Unit of the numbers in the time column: s or ms.")] = None,
     seed: Annotated[int, typer.Option(help="Of training, of ISGD and of the bootstrap.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="Of torch; more do not always make small models faster.", min=1)] = 1,
     replicates: Annotated[int, typer.Option(help="Of the bootstrap over users.", min=10)] = 1000,
 ) -> None:
     """Play a stream event by event: every event is first predicted, then learned.
@@ -76,6 +77,7 @@ def evaluate(
     The whole catalogue known so far is ranked, by the worker's own pipeline for the arms frozen, online and retrain.
     docs/evaluation.md defines the protocol, the arms to the formula, and every field of the JSON.
     """
+    import torch
     from rich.console import Console
 
     from ops.evaluating import Evaluation, Options
@@ -86,6 +88,7 @@ def evaluate(
     for name, path in (("--json", json_file), ("--predictions", predictions)):
         if path is not None and not path.absolute().parent.is_dir():
             raise CliError(f"{name} {path}: its folder does not exist", "Create it first.")
+    torch.set_num_threads(threads)
     console = Console(stderr=True)
     with _Screen(console) as screen:
         stream, told = read_stream(

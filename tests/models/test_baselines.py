@@ -111,3 +111,30 @@ def test_co_occurrence_is_the_documented_sum(length: int) -> None:
         ranked = baseline.rank(user, len(names), False)
         scores = [score[name] for name in ranked]
         assert scores == pytest.approx(sorted(scores, reverse=True))
+
+
+def test_counting_and_reading_have_settings_of_their_own() -> None:
+    """By hand: pairs (x, y) at distance 1 and (x, z) at distance 2, read from x at age 1 and y at age 0."""
+    pairs = feed(
+        WindowedCoOccurrence(
+            2, 0.5, 1e12, read_window=2, read_decay=0.1, backward=0.25, source_power=0, target_power=0
+        ),
+        [("a", "x"), ("a", "y"), ("a", "z"), ("b", "y"), ("c", "x"), ("c", "y")],
+    )
+    # Pairs x→y 2 (a, c), x→z .5, y→z 1, y→x .5, z→y .25, z→x .125. User c read y at age 0 and x at age 1:
+    # z 1 + .1 × .5, x .5, y .1 × 2.
+    assert pairs.rank("c", 3, False) == ["z", "x", "y"]
+    one = feed(WindowedCoOccurrence(2, 0.5, 1e12, read_window=1, backward=0.0), [("a", "x"), ("a", "y"), ("a", "z")])
+    one.learn_one("b", "x", 0)
+    one.learn_one("b", "y", 0)
+    assert one.rank("b", 1, True) == ["z"]
+
+
+def test_self_pairs_and_a_bonus_recommend_again() -> None:
+    history = [(user, item) for user in "abcd" for item in ("x", "y")] + [("e", "x")]
+    assert feed(WindowedCoOccurrence(), history).rank("e", 1, False) == ["y"]
+    assert feed(WindowedCoOccurrence(repeat_bonus=2.0), history).rank("e", 2, False) == ["x", "y"]
+    assert feed(WindowedCoOccurrence(repeat_bonus=2.0), history).rank("e", 2, True) == ["y"]
+    again = [(user, "x") for user in "abcd" for _ in range(3)] + history
+    assert feed(WindowedCoOccurrence(self_pairs=True), again).rank("e", 1, False) == ["x"]
+    assert feed(WindowedCoOccurrence(), again).rank("e", 1, False) == ["y"]

@@ -40,7 +40,8 @@ def test_a_stream_without_texts(tmp_path: Path) -> None:
         *("--replicates", 50, "--retrain-every", 0.4, "--round", 50, "--seed", 3),
     )
     found = json.loads(out.read_text())
-    assert set(found["arms"]) == {"frozen", "retrain", "popularity", "last_item", "last_10", "co_occurrence", "isgd"}
+    counted = {"popularity", "last_item", "last_10", "co_occurrence_plain", "co_occurrence", "isgd"}
+    assert set(found["arms"]) == {"frozen", "retrain", *counted}
     assert found["stream"]["test_events"] == 200
     assert found["stream"]["items_with_features"] == 0
     assert found["settings"]["seed"] == found["bootstrap"]["seed"] == 3
