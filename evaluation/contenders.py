@@ -11,7 +11,7 @@ from models.config import Float32
 from models.content import ContentOnly
 from models.factorisation import IncrementalFactorisation
 
-LEARNED = ("frozen", "retrain")
+LEARNED = ("frozen", "online", "retrain")
 COUNTED = ("popularity", "last_item", "last_10", "co_occurrence_plain", "co_occurrence", "isgd")
 CONTENT = "content"
 ARMS = (*LEARNED, *COUNTED, CONTENT)

@@ -79,12 +79,7 @@ class WarmStart:
 
     def train(self, end: int) -> Trainer:
         """Train on the events before ``end`` from scratch."""
-        return self.fit(self.stream.log(0, end), items_by(self.stream, end))
-
-
-def items_by(stream: EventStream, end: int) -> int:
-    """How many items are listed or were met in the events before ``end``."""
-    return max(stream.listed, int(stream.items[:end].max(initial=-1)) + 1)
+        return self.fit(self.stream.log(0, end), self.stream.known_items(end))
 
 
 class FrozenArm:
@@ -162,5 +157,5 @@ class OnlineArm(FrozenArm):
         stream = self._start.stream
         if self._trainer is None:
             self._trainer = self._start.trainer()
-        self._trainer.learn(stream.log(begin, end), items_by(stream, end))
+        self._trainer.learn(stream.log(begin, end), stream.known_items(end))
         return self._trainer.release()

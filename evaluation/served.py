@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,19 +90,32 @@ class Service:
 
     def warm_up(self, end: int) -> None:
         """Fold the events before ``end``, unasked."""
-        self.learn_of(self._items_by(end))
+        self.learn_of(self._stream.known_items(end))
         for begin in range(0, end, _WARM_UP_BATCH):
             self._apply([self._interaction(event) for event in range(begin, min(end, begin + _WARM_UP_BATCH))])
 
     def lists(self, begin: int, end: int, k: int) -> Int64:
         """Fold the events from ``begin`` to before ``end``; the lists [n, k] of item rows, each before its event.
 
-        A user's first event here is preceded by a request, what an app sends when it is opened: the list is that of the
-        present release and catalogue. Each later one finds the slate that answered the one before it. Users do not
-        concern each other, so that their first events go together, then their second ones, and so on. New items are
-        in the catalogue from the beginning of the round; before its first event an item is left out of lists.
+        The catalogue grows with the first event of an item that was not listed; between two of these nothing changes
+        for anybody but what he does himself.
         """
-        self.learn_of(self._items_by(end))
+        new = self._stream.known_from[self._stream.items[begin:end]] == np.arange(begin, end)
+        edges = [begin, *(begin + 1 + np.flatnonzero(new)).tolist(), end]
+        found = [np.empty((0, k), np.int64)]
+        for since, until in pairwise(edges):
+            if since < until:
+                self.learn_of(self._stream.known_items(since))
+                found.append(self._unchanged(since, until, k))
+        return np.concatenate(found)
+
+    def _unchanged(self, begin: int, end: int, k: int) -> Int64:
+        """The same for events between which neither release nor catalogue change.
+
+        A user's first event here is preceded by a request, what an app sends when it is opened: his list is that of the
+        present release and catalogue. Each later one finds the slate that answered the one before it. Users do not
+        concern each other, so that their first events go together, then their second ones, and so on.
+        """
         lists = np.full((end - begin, k), -1, np.int64)
         waves = _waves(self._stream.users[begin:end])
         answered = begin + waves[0]
@@ -109,16 +123,12 @@ class Service:
         for wave in waves:
             events = begin + wave
             of_user = {user: row for row, user in enumerate(self._stream.users[answered].tolist())}
-            before = ranked[[of_user[user] for user in self._stream.users[events].tolist()]]
-            lists[wave] = self._first(before, events, k)
+            before = ranked[[of_user[user] for user in self._stream.users[events].tolist()], :k]
+            lists[wave, : before.shape[1]] = before
             ranked, answered = self._apply([self._interaction(event) for event in events.tolist()]), events
         return lists
 
     # -- items --------------------------------------------------------------------------------------
-
-    def _items_by(self, end: int) -> int:
-        """Items that are listed or in the events before ``end``: rows are in order of first events."""
-        return max(self._known, int(self._stream.items[:end].max(initial=-1)) + 1)
 
     def _place(self, since: int) -> None:
         """Find the slots of the items from row ``since`` on."""
@@ -149,13 +159,6 @@ class Service:
         order = np.argsort(-slates.decisions.logits, axis=1, kind="stable")
         slots = np.take_along_axis(slates.slots, order, axis=1)
         return np.where(slots >= 0, self._item[slots], -1)
-
-    def _first(self, ranked: NDArray[np.int64], events: Int64, k: int) -> Int64:
-        """The first k of what is known at each event [n, k]."""
-        fine = (ranked >= 0) & (self._stream.known_from[ranked] < events[:, None])
-        order = np.argsort(~fine, axis=1, kind="stable")[:, :k]
-        found = np.where(np.take_along_axis(fine, order, axis=1), np.take_along_axis(ranked, order, axis=1), -1)
-        return np.pad(found, ((0, 0), (0, k - found.shape[1])), constant_values=-1)
 
     def _interaction(self, event: int) -> _Record:
         stream = self._stream

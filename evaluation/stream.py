@@ -58,6 +58,10 @@ class EventStream:
         first[: self.listed] = -1
         return first
 
+    def known_items(self, event: int) -> int:
+        """How many items may be recommended just before an event: the first rows of ``item_ids``."""
+        return int(np.searchsorted(self.known_from, event))
+
     @cached_property
     def previous(self) -> Int64:
         """[n] number of the same user's event before, −1 for his first."""
@@ -114,7 +118,6 @@ class EventStream:
         """The first events alone; items and users that come later are not in it."""
         if events >= len(self):
             return self
-        items = max(self.listed, int(self.items[:events].max(initial=-1)) + 1)
         return EventStream(
             self.users[:events],
             self.items[:events],
@@ -122,7 +125,7 @@ class EventStream:
             self.actions[:events],
             self.weights[:events],
             self.user_ids[: int(self.users[:events].max(initial=-1)) + 1],
-            self.item_ids[:items],
+            self.item_ids[: self.known_items(events)],
             self.action_names,
             self.listed,
         )

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from evaluation.contenders import CONTENT, LEARNED, recipes
-from evaluation.learning import FrozenArm, RetrainArm, Serving, WarmStart
+from evaluation.learning import FrozenArm, OnlineArm, RetrainArm, Serving, WarmStart
 from evaluation.prequential import Arm, BaselineArm, Played, Sink, play
 from evaluation.prequential_report import report
 from evaluation.stream import EventStream
-from evaluation.trainers import Offline
+from evaluation.trainers import StreamTrainer
 from evaluation.tuning import tune
+from models.batches import InteractionLog
 from models.config import EvolutionConfig, Int64
+from models.online import OnlineConfig
 from models.train import TrainConfig
 from ops.errors import CliError
 from streams.contracts import Item, ItemVector
@@ -46,6 +48,7 @@ class Options:
     seed: int = 0
     windows: int = 20
     replicates: int = 1000
+    device: str = "cpu"
     predictions: Path | None = None
     predicted: str = "online"
 
@@ -127,20 +130,22 @@ class Evaluation:
         )
         if name == "retrain":
             return RetrainArm(self._start, serving, max(1, round(options.retrain_every * len(self.stream))))
-        return FrozenArm(self._start, serving)
+        return OnlineArm(self._start, serving) if name == "online" else FrozenArm(self._start, serving)
 
-    def _fit(self, log: Any, items: int) -> Offline:
+    def _fit(self, log: InteractionLog, items: int) -> StreamTrainer:
         options = self.options
-        config = TrainConfig(
+        training = TrainConfig(
             model=EvolutionConfig.of_size(options.size), epochs=options.epochs, mask_seen=options.seen == "filter"
         )
         follow = self._show.begin(f"training on {len(log):,} events")
-        return Offline(
+        return StreamTrainer(
             log,
-            self.vectors()[:items],
-            config,
+            items,
+            self.vectors(),
+            OnlineConfig(training),
             seed=options.seed,
             progress=lambda epoch, epochs, loss: follow(epoch, epochs),
+            device=options.device,
         )
 
     def _counted(self, name: str) -> Arm:

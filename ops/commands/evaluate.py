@@ -70,6 +70,7 @@ def evaluate(
     unit: Annotated[str | None, typer.Option(help="Unit of the numbers in the time column: s or ms.")] = None,
     seed: Annotated[int, typer.Option(help="Of training, of ISGD and of the bootstrap.", min=0)] = 0,
     threads: Annotated[int, typer.Option(help="Of torch; more do not always make small models faster.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="Where models are trained, by torch's name: cpu, cuda.")] = "cpu",
     replicates: Annotated[int, typer.Option(help="Of the bootstrap over users.", min=10)] = 1000,
 ) -> None:
     """Play a stream event by event: every event is first predicted, then learned.
@@ -110,6 +111,7 @@ def evaluate(
             tune=tune,
             seed=seed,
             replicates=replicates,
+            device=device,
             predictions=predictions,
         )
         found = Evaluation(stream, told, options, _encoder, screen).run()

@@ -34,14 +34,15 @@ def run(*arguments: object) -> str:
 
 
 def test_a_stream_without_texts(tmp_path: Path) -> None:
-    out = tmp_path / "found.json"
+    out, lists = tmp_path / "found.json", tmp_path / "lists.jsonl"
+    events = events_file(tmp_path)
     shown = run(
-        *("--events", events_file(tmp_path), "--json", out, "--epochs", 1, "--no-tune", "--seen", "keep"),
-        *("--replicates", 50, "--retrain-every", 0.4, "--round", 50, "--seed", 3),
+        *("--events", events, "--json", out, "--epochs", 1, "--no-tune", "--seen", "keep"),
+        *("--replicates", 50, "--retrain-every", 0.4, "--round", 50, "--seed", 3, "--predictions", lists),
     )
     found = json.loads(out.read_text())
     counted = {"popularity", "last_item", "last_10", "co_occurrence_plain", "co_occurrence", "isgd"}
-    assert set(found["arms"]) == {"frozen", "retrain", *counted}
+    assert set(found["arms"]) == {"frozen", "online", "retrain", *counted}
     assert found["stream"]["test_events"] == 200
     assert found["stream"]["items_with_features"] == 0
     assert found["settings"]["seed"] == found["bootstrap"]["seed"] == 3
@@ -50,6 +51,7 @@ def test_a_stream_without_texts(tmp_path: Path) -> None:
         assert 0 < arm["scores"]["all"]["hit_rate"] <= 1
         assert sum(arm["seconds"].values()) > 0
     assert found["arms"]["retrain"]["releases"] == 1
+    assert found["arms"]["online"]["releases"] == 4
     assert sum(window["end"] - window["begin"] for window in found["curve"]) == 200
     differences = found["bootstrap"]["differences"]
     (one,) = [
@@ -60,6 +62,14 @@ def test_a_stream_without_texts(tmp_path: Path) -> None:
     scores = [found["arms"][name]["scores"]["all"]["ndcg"] for name in ("frozen", "popularity")]
     assert one["difference"] == pytest.approx(scores[0] - scores[1])
     assert one["low"] <= one["difference"] <= one["high"]
+
+
+    predicted = [json.loads(line) for line in lists.read_text().splitlines()]
+    assert [one["event"] for one in predicted] == list(range(50, 250))
+    assert all(set(one) == {"event", "topk"} and len(one["topk"]) == len(set(one["topk"])) for one in predicted)
+    came = [line.split(",")[1] for line in events.read_text().splitlines()[1:]]
+    hits = [came[one["event"]] in one["topk"] for one in predicted]
+    assert np.mean(hits) == pytest.approx(found["arms"]["online"]["scores"]["all"]["hit_rate"])
 
 
 def test_tuning_says_what_it_tried(tmp_path: Path) -> None:
@@ -80,6 +90,7 @@ def test_tuning_says_what_it_tried(tmp_path: Path) -> None:
         (["--unit", "days"], "--unit is 'days'"),
         (["--warm-up", "5000"], "a warm-up of 5000 is 5000 of 40 events"),
         (["--predictions", "nowhere/lists.jsonl"], "its folder does not exist"),
+        (["--predictions", "lists.jsonl", "--arms", "frozen"], "which is not among the arms"),
     ],
 )
 def test_what_cannot_be_done_is_said(tmp_path: Path, arguments: list[str], problem: str) -> None:
