@@ -63,7 +63,6 @@ def test_a_stream_without_texts(tmp_path: Path) -> None:
     assert one["difference"] == pytest.approx(scores[0] - scores[1])
     assert one["low"] <= one["difference"] <= one["high"]
 
-
     predicted = [json.loads(line) for line in lists.read_text().splitlines()]
     assert [one["event"] for one in predicted] == list(range(50, 250))
     assert all(set(one) == {"event", "topk"} and len(one["topk"]) == len(set(one["topk"])) for one in predicted)
