@@ -60,6 +60,7 @@ class ServingCounts:
     Attributes:
         length: how many of a user's last items matter.
         columns: what is known of each item, float32 [n + 1] by name; the last is for an item the release does not know.
+        floors: of each table, the sum at which the logarithm of its feature begins to rise.
     """
 
     def __init__(self, arrays: Arrays, source: str, items: int | None = None) -> None:
@@ -68,6 +69,7 @@ class ServingCounts:
         self._rows = len(self._lists[0].neighbours)
         self.items: int = self._rows if items is None else items
         self.columns: dict[str, Float32] = {name: arrays[f"counts.items.{name}"] for name in sections.columns(arrays)}
+        self.floors = sections.floors(arrays)
         giving = next(one for one in self._lists if source in one.values)
         self._giving = _strongest(giving.neighbours, giving.values[source], self.items)
         self._ages = giving.ages[source][:NEWEST]

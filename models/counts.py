@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models import sections
 from models.config import Bool, Float32, Int64
 from models.cooccurrence import ServingCounts
 from models.neighbours import NeighbourLists
@@ -182,9 +183,24 @@ class Counts:
         if self._popularity.worth.max(initial=0) > _RESCALE_AT:
             self._popularity.rescale()
 
-    def arrays(self) -> Arrays:
-        """What a release holds of them: the ``counts.`` arrays that models/sections.py describes."""
-        return self._lists(np.arange(len(self))) | self._columns()
+    def arrays(self, rows: Int64 | None = None) -> Arrays:
+        """What a release holds of them: the ``counts.`` arrays that models/sections.py describes.
+
+        `rows` are the items that the release has, ascending; None: all. An item with a count must be among them.
+        """
+        if rows is None:
+            rows = np.arange(len(self))
+        place = np.full(len(self) + 1, -1, np.int32)
+        place[rows] = np.arange(len(rows))
+        lists = {
+            name: place[array] if name.endswith(".neighbours") else array for name, array in self._lists(rows).items()
+        }
+        return lists | {name: column[np.append(rows, len(self))] for name, column in self._columns().items()}
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features of a blend with these counts, in their order."""
+        return sections.features(self._lists(np.zeros(0, np.int64)) | self._columns())
 
     def serving(self, recent: Int64) -> tuple[ServingCounts, Int64]:
         """The counts as a release made now would serve them, but only the rows that `recent` [B, L] refers to.
@@ -233,7 +249,7 @@ class Counts:
         }
 
     def state(self) -> Arrays:
-        """Everything, exactly: ``restore`` of it goes on as this would have."""
+        """Everything, exactly: ``restore`` of it goes on as this would have. Not a copy: write it before going on."""
         return {
             "pairs.neighbours": self._pairs.neighbours,
             "pairs.values": self._pairs.values,

@@ -101,6 +101,17 @@ def test_the_arrays_are_the_section_of_a_release() -> None:
     assert {"again1", "again2", "near", "next"} <= set(sections.tables(arrays))
 
 
+def test_a_release_may_hold_only_the_items_that_were_met() -> None:
+    log = [(user, item) for user, item in stream(300) if item not in (0, 5)]
+    counts, _ = learned(log)
+    rows = np.array([item for item in range(ITEMS) if item not in (0, 5)])
+    arrays, every = counts.arrays(rows), counts.arrays()
+    whole = dense(every, "near")[np.ix_(rows, rows)]
+    np.testing.assert_array_equal(dense(arrays, "near")[: len(rows), : len(rows)], whole)
+    for name in (name for name in arrays if name.startswith("counts.items")):
+        np.testing.assert_array_equal(arrays[name], every[name][np.append(rows, ITEMS)])
+
+
 def test_bounded_rows_keep_the_pairs_that_come_again() -> None:
     """Each item is followed by its own companion, and by chance others: companions stay, and all of their count."""
     companions = [(user, item) for user, first in stream(400) if first >= 0 for item in (first, first ^ 1)]
