@@ -115,9 +115,10 @@ def step_alone(model: ServingModel, users: int, batches: int = 200) -> float:
 
 
 class Line(Struct, frozen=True):
-    """One line of the table. Stages in µs of CPU time per event."""
+    """One line of the table. Stages in µs of CPU time per event; `blend`: the release has counts."""
 
     items: int
+    blend: bool
     marginals: bool
     batch: int
     stages: dict[str, float]
@@ -128,14 +129,21 @@ class Line(Struct, frozen=True):
 
 
 def lines_of(synthetic: Synthetic, release: Release, users: int, events: int) -> list[Line]:
-    """Every batch size, with and without marginals, on one catalogue."""
+    """Every batch size on one catalogue: a release of the model alone beside one with counts, with and without
+    marginals. The two releases take turns, so that what else the machine does concerns both."""
     count = len(synthetic.items)
-    world = World(ServingModel(release), NOW, Known({item.item: item for item in synthetic.items}, (count,)))
+    known = Known({item.item: item for item in synthetic.items}, (count,))
+    worlds = {False: release, True: synthetic.counted(release)}
     lines = []
     for marginals in (True, False):
-        bench = Bench(synthetic, world, users, marginals)
-        lines += [Line(count, marginals, batch, bench.stages(batch, events)) for batch in BATCHES]
-    return lines
+        benches = {
+            blend: Bench(synthetic, World(ServingModel(made), NOW, known), users, marginals)
+            for blend, made in worlds.items()
+        }
+        for batch in BATCHES:
+            stages = {blend: bench.stages(batch, events) for blend, bench in benches.items()}
+            lines += [Line(count, blend, marginals, batch, found) for blend, found in stages.items()]
+    return sorted(lines, key=lambda line: (line.blend, not line.marginals, line.batch))
 
 
 def main(
@@ -165,11 +173,12 @@ def table(lines: list[Line]) -> Table:
     """The lines, with their totals and what these come to."""
     made = Table(title="µs of CPU time per event, one core")
     stages = list(lines[0].stages)
-    for column in ("items", "marg.", "batch", *stages, "total", "events/s"):
+    for column in ("items", "blend", "marg.", "batch", *stages, "total", "events/s"):
         made.add_column(column, justify="right", no_wrap=True)
     for line in lines:
         made.add_row(
             f"{line.items // 1000}k" if line.items >= 1000 else str(line.items),
+            "on" if line.blend else "off",
             "on" if line.marginals else "off",
             str(line.batch),
             *(f"{line.stages[stage]:.1f}" for stage in stages),

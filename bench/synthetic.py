@@ -5,13 +5,16 @@ The same seed gives the same world. Knows nothing of Kafka or of what is measure
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models import sections
 from models.batches import InteractionLog
 from models.config import EvolutionConfig
+from models.counts import Counts
+from models.recent import RecentItems
 from models.release import Release
 from models.train import TrainConfig, train
 from streams.contracts import ItemVector
@@ -24,6 +27,7 @@ ENCODER = "synthetic"
 TEXT_DIM = 64
 ITEMS_PER_CLUSTER = 50
 TRAINED_USERS, TRAINED_EVENTS = 200, 40
+COUNTED_USERS, COUNTED_EVENTS = 2_000, 60
 ZIPF = 0.6
 MINUTE_MS = 60_000
 
@@ -63,6 +67,21 @@ class Synthetic:
         config = TrainConfig(model=model or EvolutionConfig(), epochs=1)
         ids = [item.item for item in self.items]
         return train(log, ids, features_of(self.items), config, seed=self.seed, text_encoder=ENCODER)
+
+    def counted(self, release: Release) -> Release:
+        """The release with counts of what many users did besides, and a blend that listens to everything alike."""
+        random = np.random.default_rng(self.seed + 4)
+        row = {item: at for at, item in enumerate(release.item_ids)}
+        rows = np.array([row.get(item.item, -1) for item in self.items])
+        counts = Counts(items=len(row))
+        recent = RecentItems(counts.config.length)
+        for at in range(COUNTED_EVENTS):
+            users = random.permutation(COUNTED_USERS)
+            items = rows[self._liked(users, random)]
+            counts.learn(recent.follow(users, items, np.full(len(users), at * MINUTE_MS)).recent, items)
+        arrays = release.arrays | counts.arrays()
+        arrays["blend.weights"] = np.ones((1, len(sections.features(arrays))), np.float32)
+        return replace(release, arrays=arrays, source=counts.config.source)
 
     def histories(self, users: int, most: int, until: int) -> list[UserState]:
         """A state for each user: 1 to `most` earlier events, one a minute up to `until` (ms)."""

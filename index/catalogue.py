@@ -9,6 +9,7 @@ One thread changes a catalogue; knows nothing of users, vectors or models.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -96,11 +97,11 @@ class Catalogue:
 
     def slots(self, ids: Sequence[str]) -> Slots:
         """Slot of each id, int64 [n], -1 where unknown. Deleted items have theirs still."""
-        return self._collect((self._by_id.get(item, UNKNOWN) for item in ids), len(ids))
+        return self._collect(map(self._by_id.get, ids, repeat(UNKNOWN)), len(ids))
 
     def slots_of_hashes(self, hashes: NDArray[np.uint64]) -> Slots:
         """Slot of each hash, int64 [n], -1 where unknown. Deleted items have theirs still."""
-        return self._collect((self._by_hash.get(hash_, UNKNOWN) for hash_ in hashes.tolist()), len(hashes))
+        return self._collect(map(self._by_hash.get, hashes.tolist(), repeat(UNKNOWN)), len(hashes))
 
     def ids(self, slots: Iterable[int]) -> list[str]:
         """Id of each slot. Raises IndexError for a slot not given out."""

@@ -26,6 +26,7 @@ PLACES = 16_000_000
 """Places, one for each (user, item), of the users that are looked at together: 48 MB."""
 
 Int32 = npt.NDArray[np.int32]
+_HALF, _LAST = np.uint64(32), np.uint64(2**32 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +116,15 @@ class ServingCounts:
     def _sums_of(self, recent: Int64, rows: Int64) -> dict[str, Float32]:
         """As `sums`, for users of one block."""
         width, stride = rows.shape[1], self.items + 1
-        user, column = np.nonzero(rows >= 0)
-        asked = user * stride + rows[user, column] + 1
+        # Place 0 of each user is that of no item: it is never marked, and no neighbour's either.
+        asked = rows + (np.arange(len(rows)) * stride + 1)[:, None]
         self._room(len(rows) * stride)
-        self._column[asked] = column
-        self._marked[asked] = True
+        self._column[asked] = np.arange(width)
+        self._marked[asked] = rows >= 0
         found: dict[str, Float32] = {}
         for one in self._lists:
             user, age = np.nonzero(recent[:, : one.length] >= 0)
             item = recent[user, age]
-            # Place 0 of each user is that of no neighbour, and never marked.
             places = (one.neighbours[item] + (user * stride + 1)[:, None]).ravel()
             hits = np.flatnonzero(self._marked[places])
             event, place = np.divmod(hits, one.neighbours.shape[1])
@@ -168,20 +168,19 @@ def _strongest(neighbours: Int32, values: Float32, items: int) -> csr_array:
 
 
 def _take_best(found: Int64, sums: Float32, items: Int32, counts: Int32) -> None:
-    """Write the best items into `found` [B, most]. Entries lie user by user, `counts` [B] of them; a sum of 0: none."""
+    """Write the best items into `found` [B, most]. Entries lie user by user, `counts` [B] of them; a sum of 0: none.
+
+    A key has the sum's bits, which for numbers not below 0 are in their order, and then the item's, lower ones first:
+    no two are equal, so that an unstable sort does.
+    """
     most, widest = found.shape[1], int(counts.max(initial=0))
-    if not (most and widest):
+    if not most:
         return
-    there = np.arange(widest) < counts[:, None]
-    padded = np.zeros((len(counts), widest), np.float32)
-    padded[there] = sums
-    least = np.zeros((len(counts), 1), np.float32)
+    keys = np.zeros((len(counts), widest), np.uint64)
+    bits = sums.view(np.uint32).astype(np.uint64)
+    keys[np.arange(widest) < counts[:, None]] = (bits << _HALF) | (_LAST - items.astype(np.uint64))
     if widest > most:
-        least = np.partition(padded, widest - most, axis=1)[:, widest - most, None]
-    taken = np.flatnonzero((sums >= np.repeat(least[:, 0], counts)) & (sums > 0))
-    user, item = np.repeat(np.arange(len(counts)), counts)[taken], items[taken]
-    order = np.lexsort((item, -sums[taken], user))
-    user, item = user[order], item[order]
-    rank = np.arange(len(user)) - np.searchsorted(user, np.arange(len(counts)))[user]
-    kept = rank < most
-    found[user[kept], rank[kept]] = item[kept]
+        keys = np.partition(keys, widest - most, axis=1)[:, widest - most :]
+    keys = np.sort(keys, axis=1)[:, ::-1]
+    items_of = (_LAST - (keys & _LAST)).astype(np.int64)
+    found[:, : keys.shape[1]] = np.where(keys >> _HALF > 0, items_of, -1)

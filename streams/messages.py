@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.blend import Terms
 from policy.slate import Decisions, PolicyConfig, draws
 from streams.contracts import Ages, Cause, Decision, Recommendation
 from streams.fold import Touched
@@ -29,6 +30,7 @@ class Slates:
     vectors: NDArray[np.float32]
     recent: Recent
     candidates: Candidates
+    terms: Terms
     base: NDArray[np.float32]
     decisions: Decisions
 
@@ -127,7 +129,7 @@ class Messages:
             release=self._release,
             estimator=self._estimator,
             catalogue=self._position,
-            terms={name: term[at].tobytes() for name, term in slates.candidates.terms.items()},
+            terms={name: term[at].tobytes() for name, term in slates.terms.items()},
             neighbours=policy.neighbours,
             counted=int(slates.candidates.counted[at]),
         )

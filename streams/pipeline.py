@@ -1,4 +1,4 @@
-"""What a batch of events means: fold → evolve → retrieve → correct → arrange → messages.
+"""What a batch of events means: fold → evolve → retrieve → blend → correct → arrange → messages.
 
 Deterministic given (events, states, world, clock): random numbers belong to the offset of the causing
 event, not to the batch, so that a replay makes the same choices. There is no Kafka in it; the engine calls
@@ -25,7 +25,7 @@ from streams.job import Effects, OutputRecord, Record
 from streams.messages import Messages, Slates
 from streams.names import Topics
 from streams.recent import Recent
-from streams.sources import find
+from streams.sources import find, terms
 from streams.state import StateLimits
 from streams.user_cache import UserCache, excluded_pairs
 from streams.validation import EventRules
@@ -150,7 +150,7 @@ class Pipeline:
         return world, self._users
 
     def _slates(self, partition: int, world: World, cache: UserCache, answered: list[Touched]) -> Slates:
-        """Evolve, retrieve, correct and arrange, for all answered users at once."""
+        """Evolve, retrieve, blend, correct and arrange, for all answered users at once."""
         # The Philox stream is drawn in order of offset.
         answered.sort(key=_offset)
         started = self.timings.clock()
@@ -164,12 +164,14 @@ class Pipeline:
         candidates = find(world, self._config.policy, vectors, recent, excluded, random)
         started = self.timings.add("retrieve", started)
         slots, hashes = candidates.slots, world.catalogue.hashes
+        parts = terms(world, candidates.model, recent, slots)
+        base = total(parts)
+        started = self.timings.add("blend", started)
         items = hashes[slots] if len(hashes) else np.zeros(slots.shape, np.uint64)
         popularity = self._popularity(world, partition, offsets, slots)
-        base = total(candidates.terms)
         decisions = decide(self._config.policy, slots, items, base, popularity, random)
         self.timings.add("correct", started)
-        return Slates(answered, vectors, recent, candidates, base, decisions)
+        return Slates(answered, vectors, recent, candidates, parts, base, decisions)
 
     # -- messages ----------------------------------------------------------------------------------
 

@@ -33,12 +33,12 @@ Scored = tuple[Ints, Floats32]
 class Candidates:
     """Of B users, in `width` columns: those from counts, those from the index, empty ones (-1), then the injected.
 
-    `terms` are float32 [B, width] by name, the model's -inf in empty columns; `injection` [B] is each row's
-    injection probability, `counted` [B] how many of the first columns came from counts.
+    `model` are the model's scores, float32 [B, width], -inf in empty columns; `injection` [B] is each row's injection
+    probability, `counted` [B] how many of the first columns came from counts.
     """
 
     slots: Ints
-    terms: Terms
+    model: Floats32
     injection: NDArray[np.float64]
     counted: Ints
 
@@ -57,12 +57,15 @@ def find(
     injected, probability = inject(slots, world.pool, excluded, random.injection)
     slots = np.concatenate([slots, injected], axis=1)
     scores = np.concatenate([scores, world.index.scores(vectors, injected)], axis=1)
-    return Candidates(slots, terms(world, scores, recent, slots), probability, counted)
+    return Candidates(slots, np.where(slots >= 0, scores, np.float32(-np.inf)), probability, counted)
 
 
 def terms(world: World, model: Floats32, recent: Recent, slots: Ints) -> Terms:
-    """Return the terms of candidates `slots` [B, C], no slot twice in a row, whose model scores are `model` [B, C]."""
-    model = np.where(slots >= 0, model, np.float32(-np.inf)).astype(np.float32)
+    """Return the terms of candidates `slots` [B, C], no slot twice in a row, float32 [B, C] by name.
+
+    `model` [B, C] are the model's scores of them. Where there is no candidate the model's term is -inf, others 0.
+    """
+    model = np.where(slots >= 0, model, np.float32(-np.inf))
     if world.counts is None or world.blend is None:
         return {MODEL: model}
     rows, last = world.rows.of(slots), world.rows.of(recent.slots)

@@ -12,9 +12,10 @@ def test_every_stage_is_timed() -> None:
     synthetic = Synthetic.of(400)
     release = synthetic.release(EvolutionConfig(dim=16, layers=2, heads=2, window=8, hidden=32))
     lines = lines_of(synthetic, release, users=300, events=256)
-    assert [(line.marginals, line.batch) for line in lines] == [(on, b) for on in (True, False) for b in BATCHES]
+    expected = [(blend, on, b) for blend in (False, True) for on in (True, False) for b in BATCHES]
+    assert [(line.blend, line.marginals, line.batch) for line in lines] == expected
     for line in lines:
-        assert set(line.stages) == {"fold", "evolve", "retrieve", "correct", "publish", "encode"}
+        assert set(line.stages) == {"fold", "evolve", "retrieve", "blend", "correct", "publish", "encode"}
         assert line.total == sum(line.stages.values()) > 0
     assert table(lines).row_count == len(lines)
     assert step_alone(ServingModel(release), users=100, batches=2) > 0

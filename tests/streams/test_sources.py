@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.blend import Terms
 from policy.slate import PolicyConfig, noise
 from streams import sources
 from streams.contracts import ItemVector
@@ -39,6 +40,10 @@ def asked(world: World, seed: int = 0) -> tuple[np.ndarray, Recent, tuple[np.nda
 def found(world: World, policy: PolicyConfig, seed: int = 0) -> Candidates:
     vectors, recent, seen = asked(world, seed)
     return sources.find(world, policy, vectors, recent, seen, noise(policy, 0, np.arange(USERS)))
+
+
+def terms_of(world: World, result: Candidates, recent: Recent) -> Terms:
+    return sources.terms(world, result.model, recent, result.slots)
 
 
 def summed(world: World, table: str, recent: np.ndarray) -> dict[str, float]:
@@ -93,8 +98,9 @@ def test_every_candidate_has_its_terms_whichever_source_found_it(world: World) -
     policy = PolicyConfig(k=5, candidates=14, neighbours=6, injected=3)
     vectors, recent, _ = asked(world)
     result = found(world, policy)
+    terms = terms_of(world, result, recent)
     release = small.blended()
-    assert sorted(result.terms) == ["after", "again", "model", "popularity", "window"]
+    assert sorted(terms) == ["after", "again", "model", "popularity", "window"]
     model = world.index.scores(vectors, result.slots)
     rows = world.rows.of(recent.slots)
     assert world.blend is not None
@@ -105,7 +111,7 @@ def test_every_candidate_has_its_terms_whichever_source_found_it(world: World) -
         slot = int(result.slots[user, column])
         weight = release.arrays["blend.weights"][contexts[user]].tolist()
         if slot < 0:
-            assert np.isneginf(result.terms["model"][user, column])
+            assert np.isneginf(terms["model"][user, column])
             continue
         (item,) = world.catalogue.ids([slot])
         newer += item not in release.item_ids
@@ -118,7 +124,7 @@ def test_every_candidate_has_its_terms_whichever_source_found_it(world: World) -
             sums = summed(world, table, recent.slots[user]).get(item, 0.0)
             expected[table] = weight[1 + 2 * at] * np.log1p(sums / 0.1) + weight[2 + 2 * at] * (sums == 0)
         for name, term in expected.items():
-            assert result.terms[name][user, column] == pytest.approx(term, abs=2e-5)
+            assert terms[name][user, column] == pytest.approx(term, abs=2e-5)
     assert newer > 5
 
 
@@ -147,31 +153,25 @@ def test_numbers_do_not_depend_on_slots_columns_or_who_else_is_in_the_batch() ->
     policy = PolicyConfig(k=5, candidates=14, neighbours=6, injected=2)
     one = small.world(count=COUNT, made=small.blended())
     other = World(one.model, small.START, Known(dict(reversed(small.items(COUNT).items())), (COUNT,)))
-    together = told(one, found(one, policy))
-    assert told(other, found(other, policy)) == together
+    together = told(one, found(one, policy), asked(one)[1])
+    assert told(other, found(other, policy), asked(other)[1]) == together
     vectors, recent, seen = asked(one)
     for user in range(USERS):
         mine = seen[0] == user
-        alone = sources.find(
-            one,
-            policy,
-            vectors[[user]],
-            recent.take(np.array([user])),
-            (seen[0][mine] - user, seen[1][mine]),
-            noise(policy, 0, np.array([user])),
-        )
-        assert told(one, alone) == [together[user]]
+        own, barred = recent.take(np.array([user])), (seen[0][mine] - user, seen[1][mine])
+        alone = sources.find(one, policy, vectors[[user]], own, barred, noise(policy, 0, np.array([user])))
+        assert told(one, alone, own) == [together[user]]
 
 
-def told(world: World, result: Candidates) -> list[dict[str, dict[str, float]]]:
+def told(world: World, result: Candidates, recent: Recent) -> list[dict[str, dict[str, float]]]:
     """Of each user the terms of his candidates by id; the model's up to rounding."""
-    made = []
+    made, parts = [], terms_of(world, result, recent)
     for user, slots in enumerate(result.slots):
         there = np.flatnonzero(slots >= 0)
         ids = world.catalogue.ids(slots[there])
         terms = {
             name: [round(float(x), 4) if name == "model" else float(x) for x in term[user, there]]
-            for name, term in result.terms.items()
+            for name, term in parts.items()
         }
         made.append({name: dict(zip(ids, term, strict=True)) for name, term in terms.items()})
     return made
@@ -180,9 +180,10 @@ def told(world: World, result: Candidates) -> list[dict[str, dict[str, float]]]:
 def test_a_release_without_counts_has_one_source_and_one_term() -> None:
     world = small.world(count=COUNT)
     policy = PolicyConfig(k=5, candidates=14, neighbours=6, injected=2)
-    vectors, _, seen = asked(world)
+    vectors, recent, seen = asked(world)
     result = found(world, policy)
     slots, scores = world.index.search_excluding(vectors, 14, seen)
     assert np.array_equal(result.slots[:, :14], slots)
-    assert list(result.terms) == ["model"] and np.array_equal(result.terms["model"][:, :14], scores)
+    terms = terms_of(world, result, recent)
+    assert list(terms) == ["model"] and np.array_equal(terms["model"][:, :14], scores)
     assert not result.counted.any()
