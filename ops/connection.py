@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,40 @@ def require_topics(cluster: Cluster, settings: Settings, role: Role | None = Non
     if problems:
         allowed = f" {PERMISSIONS}" if cluster.logs_in else ""
         raise CliError("\n".join(problems), f"Create missing topics with `driftline topics create`.{allowed}")
+
+
+def require_port(port: int, setting: str) -> None:
+    """Raise `CliError` unless web pages can be served on `port`; 0: on none. `setting`: what it is set with."""
+    if port == 0:
+        return
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CliError(
+                f"web pages cannot be served on port {port}: {(error.strerror or str(error)).lower()}",
+                f"Choose another with {setting}; 0: none.",
+            ) from error
+
+
+def require_state_folder(settings: Settings) -> None:
+    """Raise `CliError` unless user states can be kept where the settings say: in memory, or in a folder."""
+    from ops.configuration import disk_config
+    from streams.stores import check_folder
+
+    if settings.state_store != "disk":
+        return
+    folder = disk_config(settings).folder
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise CliError(
+            f"DRIFTLINE_STATE_DIR={str(settings.state_dir)!r}: user states cannot be kept in {folder}: "
+            f"{error.strerror or error}",
+            "Set DRIFTLINE_STATE_DIR to a folder on a local disk that this user can write to, or "
+            "DRIFTLINE_STATE_STORE=memory.",
+        ) from error
 
 
 def configure_logs() -> None:

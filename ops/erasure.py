@@ -49,7 +49,10 @@ class Asked:
 def checked_ids(users: Collection[str]) -> list[str]:
     """The ids without repetitions. Raises CliError for one that no user can have."""
     for user in users:
-        size = len(user.encode(errors="surrogateescape"))
+        try:
+            size = len(user.encode())
+        except UnicodeEncodeError as error:
+            raise CliError(f"user {user!r} is not UTF-8, as every id is", "Check the user's id.") from error
         if not 0 < size <= MAX_ID_BYTES:
             raise CliError(f"user {user!r} has {size} bytes, expected 1 to {MAX_ID_BYTES}", "Check the user's id.")
     return list(dict.fromkeys(users))

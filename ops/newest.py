@@ -12,7 +12,7 @@ from typing import Any
 from aiokafka import ConsumerRecord, TopicPartition
 
 from ops.errors import CliError
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 from streams.restore import TopicMissing, partitions_of
 
 WINDOW = 1000  # offsets of each partition that are read first
@@ -64,13 +64,9 @@ async def coming(cluster: Cluster, topic: str, whole: str | None = None) -> Asyn
 @asynccontextmanager
 async def _consumer(cluster: Cluster, *topics: str) -> AsyncIterator[Any]:
     places = [place for topic in topics for place in await _places(cluster, topic)]
-    consumer = cluster.consumer()
-    await consumer.start()
-    try:
+    async with running(cluster.consumer()) as consumer:
         consumer.assign(places)
         yield consumer
-    finally:
-        await consumer.stop()
 
 
 async def _places(cluster: Cluster, topic: str) -> list[TopicPartition]:

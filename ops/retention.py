@@ -15,7 +15,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from ops.errors import CliError
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 
 PACE_MS = 3_600_000
 """What the broker's own threads may take beyond that: with its defaults they look every 5 min, then wait one more."""
@@ -86,13 +86,9 @@ class Retention:
 
 async def retentions(cluster: Cluster, names: Sequence[str]) -> dict[str, Retention]:
     """The retention of each topic. Raises CliError when the cluster does not tell."""
-    admin = cluster.admin()
-    try:
-        await admin.start()
+    async with running(cluster.admin()) as admin:
         wanted = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_NAMES)) for name in names]
         responses: list[Any] = await admin.describe_configs(wanted)
-    finally:
-        await admin.close()
     found = {}
     for code, message, _, name, entries in (one for response in responses for one in response.resources):
         if code:

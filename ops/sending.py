@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 
 
 async def send_all(
@@ -25,11 +25,9 @@ async def send_all(
     partition follows from the key, the way all of Kafka's clients but librdkafka's compute it. Raises what the
     cluster refused a record with.
     """
-    producer = cluster.producer(enable_idempotence=True, linger_ms=5)
-    await producer.start()
     failed: list[BaseException] = []
     count, started = 0, time.monotonic()
-    try:
+    async with running(cluster.producer(enable_idempotence=True, linger_ms=5)) as producer:  # sends what is left
         for count, (key, value) in enumerate(records, start=1):
             if rate is not None:
                 await asyncio.sleep(max(0.0, started + (count - 1) / rate - time.monotonic()))
@@ -38,8 +36,6 @@ async def send_all(
             if failed:
                 break
             on_sent(count)
-    finally:
-        await producer.stop()  # sends what is left
     if failed:
         raise failed[0]
     return count

@@ -85,6 +85,11 @@ class Shelf:
             log.exception("a change of the world was dropped", items=len(items))
         return self._world
 
+    @property
+    def latest(self) -> World | None:
+        """The world that was built last, taken over or not, without what was told since."""
+        return self._next_world or self._world
+
     def tell_items(self, changes: Sequence[ItemChange], position: tuple[int, ...]) -> None:
         """Items came, changed or went."""
         for item, vector in changes:
@@ -156,11 +161,16 @@ class Broadcast:
         """Return the current world; for the worker's compute thread."""
         return self._shelf.world()
 
+    @property
+    def loaded(self) -> World | None:
+        """The world of the release loaded last, for whoever only looks at it; None: there is none yet."""
+        return self._shelf.latest
+
     async def run(self) -> None:
         """Follow the topics until cancelled."""
         consumer = self._cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES, fetch_max_wait_ms=100)
-        await consumer.start()
         try:
+            await consumer.start()
             await self._follow(consumer)
         finally:
             await consumer.stop()

@@ -20,7 +20,7 @@ from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 
 log = structlog.get_logger(__name__)
 
@@ -56,13 +56,9 @@ async def describe(cluster: Cluster, source: TopicPartition, consumer: AIOKafkaC
     end = (await consumer.end_offsets([source]))[source]
     if not whose:
         return Changelog(None, first, end)
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with running(cluster.admin()) as admin:
         identity = await topic_identity(admin, source.topic)
         tombstone_seconds = await _tombstone_seconds(admin, source.topic)
-    finally:
-        await admin.close()
     origin = None if identity is None else f"{identity}/{source.partition}@{first}"
     return Changelog(origin, first, end, tombstone_seconds)
 

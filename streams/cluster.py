@@ -7,7 +7,8 @@ or about what clients do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,19 @@ from streams import lenient as lenient  # every consumer reads header names that
 
 MAX_FETCH_BYTES = 8 * 1024 * 1024
 _CHECK_WITHIN_S = 5.0
+
+
+@contextlib.asynccontextmanager
+async def running(client: Any) -> AsyncIterator[Any]:
+    """Start a consumer, producer or admin client, and stop it at the end.
+
+    Also where it could not start: left alone, it would complain on standard error of not having been closed.
+    """
+    try:
+        await client.start()
+        yield client
+    finally:
+        await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ class Member(ConsumerRebalanceListener):
     async def run(self) -> None:
         """Take part in the election until `stop` is called; raises what stopped it otherwise."""
         self._election.subscribe([self._seat.topic], listener=self)
-        await self._election.start()
         try:
+            await self._election.start()
             while not self._stopping.is_set():
                 await self._keep_seat()
         finally:

@@ -105,17 +105,24 @@ class Engine(ConsumerRebalanceListener):
         return self.silence_seconds < max(self._config.session_timeout_ms / 1000, 3 * PULSE_SECONDS)
 
     def status(self) -> dict[int, dict[str, Any]]:
-        """Per owned partition: what it is doing, next offset to process, events behind the log's end, its failure."""
+        """Per owned partition: what it is doing, next offset to process, events behind the log's end, its failure.
+
+        `lag` is None where it is not known: before the partition is taken over, or until the first answer after that.
+        """
         return {
             source.partition: {
                 "status": owned.status,
                 "next_offset": owned.next_offset,
-                "lag": max(0, (self._consumer.highwater(source) or 0) - owned.next_offset),
+                "lag": self._lag(source, owned),
                 "users": owned.users,
                 **({"failure": repr(owned.failure)} if owned.failure else {}),
             }
             for source, owned in self._partitions.items()
         }
+
+    def _lag(self, source: TopicPartition, owned: Partition) -> int | None:
+        end = self._consumer.highwater(source) if owned.intake.ready else None
+        return None if end is None else max(0, end - owned.next_offset)
 
     async def _feel_pulse(self) -> None:
         """Ask the cluster for a sign of life now and then: with no event coming in, nothing else would notice."""

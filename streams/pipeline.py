@@ -126,9 +126,12 @@ class Pipeline:
         self.timings.batches += 1
         return effects
 
-    def status(self) -> dict[str, Any]:
-        """What the pipeline works with, and the seconds spent per stage since the start."""
-        world, users = self._world, self._users
+    def status(self, loaded: World | None = None) -> dict[str, Any]:
+        """What the pipeline works with, and the seconds spent per stage since the start.
+
+        `loaded`: the world that the first batch will be answered with, for the time before it.
+        """
+        world, users = self._world or loaded, self._users
         return {
             "release": world.model.release_id if world else None,
             "estimator": world.estimator.estimator if world and world.estimator else None,

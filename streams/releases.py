@@ -17,7 +17,7 @@ from aiokafka import ConsumerRecord
 from aiokafka.errors import IllegalOperation, InvalidProducerEpoch, KafkaError, ProducerFenced
 
 from models.release import WEIGHTS
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 from streams.contracts import EstimatorSnapshot, ModelMessage, ReleasePointer, TrainerState, encode
 from streams.restore import read_to_end
 from streams.transactions import Fenced, NotCommitted
@@ -72,12 +72,8 @@ def _decoded(record: ConsumerRecord | None, kind: type[T]) -> T | None:
 
 async def publish_release(cluster: Cluster, topic: str, pointer: ReleasePointer) -> None:
     """Make a release the current one; returns when the cluster has it."""
-    producer = cluster.producer(enable_idempotence=True)
-    await producer.start()
-    try:
+    async with running(cluster.producer(enable_idempotence=True)) as producer:
         await producer.send_and_wait(topic, key=RELEASE_KEY, value=encode(pointer))
-    finally:
-        await producer.stop()
 
 
 class ModelsWriter:

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from streams.changelog import Changelog, describe
-from streams.cluster import MAX_FETCH_BYTES, Cluster
+from streams.cluster import MAX_FETCH_BYTES, Cluster, running
 from streams.store import Store, StoreDamaged
 
 log = structlog.get_logger(__name__)
@@ -36,13 +36,9 @@ async def read_to_end(
     In order within a partition; partitions come mixed. Raises TopicMissing when there is no such topic.
     """
     sources = await partitions_of(cluster, topic) if partition is None else [TopicPartition(topic, partition)]
-    consumer = cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)
-    await consumer.start()
-    try:
+    async with running(cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES)) as consumer:
         consumer.assign(sources)
         return await _read_assigned(consumer, take)
-    finally:
-        await consumer.stop()
 
 
 async def _read_assigned(consumer: AIOKafkaConsumer, take: Callable[[ConsumerRecord], None]) -> int:
@@ -63,12 +59,8 @@ async def partitions_of(cluster: Cluster, topic: str) -> list[TopicPartition]:
 
     A consumer without subscription knows of no topic (aiokafka), so the cluster is asked.
     """
-    admin = cluster.admin()
-    await admin.start()
-    try:
+    async with running(cluster.admin()) as admin:
         (described,) = await admin.describe_topics([topic])
-    finally:
-        await admin.close()
     if described["error_code"] == TopicAuthorizationFailedError.errno:
         raise TopicAuthorizationFailedError(topic)
     if not described["partitions"]:
@@ -84,8 +76,8 @@ async def restore(cluster: Cluster, source: TopicPartition, store: Store) -> int
     """
     started = time.monotonic()
     consumer = cluster.consumer(max_partition_fetch_bytes=_FETCHED_BYTES)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([source])
         began = time.time()
         changelog = await describe(cluster, source, consumer, whose=store.origin is not None)

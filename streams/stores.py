@@ -8,6 +8,10 @@ or of Kafka.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -24,6 +28,18 @@ log = structlog.get_logger(__name__)
 
 UPKEEP_SECONDS = 30.0
 SWEEP_SECONDS = 600.0
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OSError unless stores can be kept in `folder`: made, locked and written. It is made if missing."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(b"x")
+        file.flush()
+    for path in [path for path in folder.iterdir() if path.is_dir()]:
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 from streams.names import Topics as Topics
 
 DEFAULT_PARTITIONS = 4
@@ -255,9 +255,5 @@ async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str
 
 @contextlib.asynccontextmanager
 async def _admin(cluster: Cluster) -> AsyncIterator[Any]:
-    admin = cluster.admin()
-    try:
-        await admin.start()
+    async with running(cluster.admin()) as admin:
         yield admin
-    finally:
-        await admin.close()

@@ -92,6 +92,7 @@ class Worker:
         """What the health page says: plain JSON values."""
         partitions = self._engine.status()
         running = [one for one in partitions.values() if one["status"] == "running"]
+        lags = [one["lag"] for one in partitions.values()]
         unreadable = sorted(f"{source.topic}-{source.partition}" for source in self._broadcast.unreadable)
         return {
             "state": self._state,
@@ -103,8 +104,8 @@ class Worker:
             "silence_seconds": round(self._engine.silence_seconds, 3),
             "partitions": partitions,
             "unreadable": unreadable,
-            "lag": sum(one["lag"] for one in partitions.values()),
-            **self._pipeline.status(),
+            "lag": None if None in lags else sum(lags),
+            **self._pipeline.status(self._broadcast.loaded),
         }
 
     async def _wait_until_ready(self, following: asyncio.Task[None]) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ops.errors import CliError
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -25,9 +27,13 @@ def export(
     from ops.contracts_docs import SCHEMAS, documents
 
     wanted = {folder / path: text for path, text in documents().items()}
-    (folder / SCHEMAS).mkdir(parents=True, exist_ok=True)
-    for old in set((folder / SCHEMAS).glob("*.json")) - wanted.keys():
-        old.unlink()  # a message that is no more
-    for path, text in wanted.items():
-        path.write_text(text, encoding="utf-8")
+    try:
+        (folder / SCHEMAS).mkdir(parents=True, exist_ok=True)
+        for old in set((folder / SCHEMAS).glob("*.json")) - wanted.keys():
+            old.unlink()  # a message that is no more
+        for path, text in wanted.items():
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        problem = f"{error.filename or folder} cannot be written: {error.strerror}"
+        raise CliError(problem, "Name another folder.") from error
     typer.echo(f"{len(wanted)} files written to {folder}")

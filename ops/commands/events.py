@@ -41,7 +41,9 @@ def send_events(
     strict: Strict = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Send a file's rows as events, keyed by user.
+    """Send a file's rows as events, keyed by user. Bad rows are named and left out.
+
+    The exit status is 1 when rows were bad and none was sent; with --strict or --dry-run, when any was bad.
 
     Columns: user, item, time (or timestamp); optional: action, weight, id, slate, kind (by default interaction), and
     items (separated by | in CSV) for impressions. Others are left out.
@@ -63,6 +65,8 @@ def send_items(
     file: File, rate: Rate = None, limit: Limit = None, strict: Strict = False, dry_run: DryRun = False
 ) -> None:
     """Send a file's rows as items of the catalogue, keyed by item; an item sent again is replaced.
+
+    The exit status is 1 when rows were bad and none was sent; with --strict or --dry-run, when any was bad.
 
     Columns: item, title; optional: text, categories (separated by | in CSV), year. Others are left out.
     """
@@ -118,7 +122,7 @@ class _Sending:
             seconds = time.monotonic() - started
             done = "good" if dry_run else f"sent to {self._topic}"
             typer.echo(f"{self._sent:,} rows {done}, {self._bad:,} bad, in {seconds:.1f} s")
-        if dry_run and self._bad:
+        if self._bad and (dry_run or not self._sent):
             raise typer.Exit(1)
 
     def _check(self) -> None:

@@ -20,11 +20,12 @@ def learn(
     """Learn from outcomes how often and to whom items are shown, until stopped; a second one stands by."""
     import asyncio
 
-    from ops.connection import configure_logs, connect, require_topics
+    from ops.connection import configure_logs, connect, require_port, require_topics
     from ops.kafka import reachable
     from ops.settings import load
 
     settings = load()
+    require_port(web_port, "--web-port")
     cluster = connect(settings)
     require_topics(cluster, settings, "learner")
     configure_logs()

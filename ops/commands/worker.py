@@ -9,27 +9,33 @@ import typer
 
 def worker(
     web_port: Annotated[
-        int | None, typer.Option(help="Serve /ready, /status and /metrics on this port (default: setting).")
+        int | None,
+        typer.Option(
+            help="Serve /ready, /status and /metrics on this port; 0: on none (default: setting).", min=0, max=65535
+        ),
     ] = None,
 ) -> None:
     """Answer events with recommendations until stopped; start more of them to share the partitions."""
     import asyncio
 
     from ops.configuration import worker_config
-    from ops.connection import configure_logs, connect, require_topics
+    from ops.connection import configure_logs, connect, require_port, require_state_folder, require_topics
     from ops.kafka import reachable
     from ops.settings import load
     from streams.host import faust_app, host, run
     from streams.worker import Worker
 
     settings = load()
+    port = settings.worker_web_port if web_port is None else web_port
+    # Whoever cannot work does not join the group: it would take partitions from those who can.
+    require_port(port, "--web-port or DRIFTLINE_WORKER_WEB_PORT")
+    require_state_folder(settings)
     cluster = connect(settings)
     require_topics(cluster, settings, "worker")
     configure_logs()
     config = worker_config(settings, cluster)
 
     async def main() -> None:
-        port = settings.worker_web_port if web_port is None else web_port
         app = faust_app(f"{settings.app_id}-host", settings.data_dir / "faust", web_port=port)
         host(app, lambda: Worker(config))
         await run(app)

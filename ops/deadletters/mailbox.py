@@ -45,9 +45,12 @@ class Mailbox:
     async def __aenter__(self) -> Mailbox:
         try:
             self.places = await partitions_of(self.cluster, self.topic)
-        except TopicMissing as error:
-            raise CliError(str(error)) from error
-        await self._consumer.start()
+            await self._consumer.start()
+        except BaseException as error:
+            await self._consumer.stop()
+            if isinstance(error, TopicMissing):
+                raise CliError(str(error)) from error
+            raise
         self._consumer.assign(self.places)
         await asyncio.sleep(0)  # a consumer that is stopped before its tasks have begun raises CancelledError
         return self

@@ -13,6 +13,7 @@ from aiokafka.admin import RecordsToDelete
 
 from ops.deadletters.letters import letter_of, noted
 from ops.deadletters.mailbox import Mailbox, Progress, quietly
+from streams.cluster import running
 
 
 @dataclass(slots=True)
@@ -66,9 +67,5 @@ async def cut(
 
 async def purge(box: Mailbox, found: Cut) -> None:
     """Delete what lies before the cut."""
-    admin = box.cluster.admin()
-    await admin.start()
-    try:
+    async with running(box.cluster.admin()) as admin:
         await admin.delete_records({place: RecordsToDelete(offset) for place, offset in found.before.items()})
-    finally:
-        await admin.close()

@@ -65,6 +65,29 @@ def test_many_bad_rows_are_only_counted(tmp_path):
     assert result.stdout.startswith("0 rows good, 500 bad")
 
 
+@pytest.mark.parametrize(("good", "status"), [(0, 1), (1, 0)])
+def test_the_status_tells_when_rows_were_bad_and_none_was_sent(tmp_path, monkeypatch, good, status):
+    """A broker that takes all that there is."""
+    monkeypatch.setattr("ops.connection.require_topics", lambda *_: None)
+
+    async def take(cluster, topic, records, rate, tick):
+        for count, _ in enumerate(records, start=1):
+            tick(count)
+
+    monkeypatch.setattr("ops.sending.send_all", take)
+    path = tmp_path / "items.jsonl"
+    path.write_text("{}\n" * 3 + '{"item": "i", "title": "t"}\n' * good)
+    result = invoke("items", "send", str(path), bootstrap_servers="127.0.0.1:9")
+    assert result.stdout.startswith(f"{good} rows sent to items, 3 bad")
+    assert result.exit_code == status
+
+
+def test_an_empty_file_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr("ops.commands.events._Sending._send", lambda *_: None)
+    (tmp_path / "events.jsonl").write_text("")
+    assert invoke("events", "send", str(tmp_path / "events.jsonl")).exit_code == 0
+
+
 def test_the_wrong_unit_is_told_once_and_at_once(tmp_path):
     path = tmp_path / "events.csv"
     path.write_text("user,item,time\n" + "u,i,880000000\n" * 50)

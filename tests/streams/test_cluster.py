@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from pathlib import Path
 
 import pytest
 
 import streams.cluster
-from streams.cluster import Cluster
+from streams.cluster import Cluster, running
 
 ROOT = Path(streams.cluster.__file__).parents[1]
 CLIENTS = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient", "AIOKafkaClient"}
@@ -55,3 +56,26 @@ def test_the_password_is_in_no_text_of_a_cluster() -> None:
     assert "hunter2" not in f"{cluster!r} {cluster} {[cluster]}"
     with pytest.raises(AttributeError):
         cluster.security = {}  # type: ignore[misc]
+
+
+class Client:
+    """One that may be unable to start."""
+
+    def __init__(self, starts: bool) -> None:
+        self.starts, self.stopped = starts, 0
+
+    async def start(self) -> None:
+        if not self.starts:
+            raise ConnectionError
+
+    async def stop(self) -> None:
+        self.stopped += 1
+
+
+@pytest.mark.parametrize("starts", [True, False])
+async def test_a_client_is_stopped_whether_it_started_or_not(starts: bool) -> None:
+    client = Client(starts)
+    with contextlib.suppress(ConnectionError):
+        async with running(client) as started:
+            assert started is client and not client.stopped
+    assert client.stopped == 1
