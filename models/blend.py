@@ -83,7 +83,11 @@ def total(terms: Mapping[str, Float32]) -> Float32:
 
 
 def contexts(edges: Mapping[str, Float32], events: Int64, gap_s: Float32, recent: Int64) -> Int64:
-    """As ``Blend.contexts``, for these edges by quantity; the last name of all runs fastest."""
+    """As ``Blend.contexts``, for these edges by quantity; the last name of all runs fastest.
+
+    Quantities: ``events`` and ``gap_s`` as given; ``repeat``, how many events before the newest its item was met, as far
+    as the last items tell, 0 if it was not.
+    """
     found = np.zeros(len(events), np.int64)
     for name in sorted(edges):
         if name == "events":
@@ -91,17 +95,18 @@ def contexts(edges: Mapping[str, Float32], events: Int64, gap_s: Float32, recent
         elif name == "gap_s":
             value = gap_s
         elif name == "repeat":
-            value = repeats(recent).astype(np.float32)
+            value = events_since(recent).astype(np.float32)
         else:
             raise ValueError(f"edges of {name!r}, expected one of {list(QUANTITIES)}")
         found = found * (len(edges[name]) + 1) + np.searchsorted(edges[name], value, side="right")
     return found
 
 
-def repeats(recent: Int64) -> Bool:
-    """Whether the newest of the last items [B, L] is among those before it; bool [B]."""
-    again: Bool = (recent[:, 1:] == recent[:, :1]).any(axis=1) & (recent[:, 0] >= 0)
-    return again
+def events_since(recent: Int64) -> Int64:
+    """How many events before the newest of the last items [B, L] its item was met before; int64 [B], 0: not in them."""
+    again = (recent[:, 1:] == recent[:, :1]) & (recent[:, :1] >= 0)
+    found: Int64 = np.where(again.any(axis=1), again.argmax(axis=1) + 1, 0) if again.size else np.zeros(len(recent), int)
+    return found
 
 
 def context_count(edges: Mapping[str, Float32]) -> int:

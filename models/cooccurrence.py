@@ -2,8 +2,8 @@
 
 A list names neighbours of each item; tables on it say what each pair counts. A user's sum for an item, under a table,
 is the sum over his last items of (what an event of that age counts) x (what the pair counts). Candidates come from a
-sparse product with the strongest neighbours of his newest items; sums are then made in full for the items that are
-asked for. A row of a batch depends on nothing but that user's items and the release. Knows nothing of how tables are
+sparse product with the strongest neighbours of his newest items, and, where a release may repeat, those items
+themselves; sums are then made in full for the items that are asked for. A row of a batch depends on nothing but that user's items and the release. Knows nothing of how tables are
 learned, of catalogues or of users.
 """
 
@@ -73,12 +73,19 @@ class ServingCounts:
         self.floors = sections.floors(arrays)
         giving = next(one for one in self._lists if source in one.values)
         self._giving = _strongest(giving.neighbours, giving.values[source], self.items)
-        self._ages = giving.ages[source][:NEWEST]
+        read = giving.ages[source][:NEWEST]
+        self._ages = np.pad(read, (0, NEWEST - len(read)))
+        if sections.ITSELF in sections.lists(arrays):
+            own = arrays[f"counts.{sections.ITSELF}.neighbours"]
+            self._giving = self._giving + _strongest(own, np.where(own >= 0, self._above_all(), 0), self.items)
         self._marked: Bool = np.empty(0, np.bool_)
         self._column: npt.NDArray[np.int16] = np.empty(0, np.int16)
 
     def candidates(self, recent: Int64, most: int, barred: tuple[Int64, Int64], available: Bool) -> Int64:
         """The items with the largest sums in the table that gives candidates, as far as its strongest neighbours say.
+
+        Where the release has the list ``sections.ITSELF``, a user's own last items come before all others: what he took
+        since the release was made is in no count, and is what he is likeliest to come back to.
 
         Args:
             recent: [B, L] rows of each user's last items, newest first; -1: none, or not known to the release.
@@ -146,6 +153,12 @@ class ServingCounts:
         struck: Bool = self._marked[np.repeat(np.arange(size) * self.items, counts) + items]
         self._marked[marked] = False
         return struck
+
+    def _above_all(self) -> np.float32:
+        """More than any sum over the newest items, for each of them."""
+        read = self._ages[self._ages > 0]
+        most = self._giving.data.max(initial=0) * read.sum() / read.min(initial=1)
+        return np.float32(1 + 2 * most)
 
     def _blocks(self, users: int) -> list[slice]:
         height = max(1, PLACES // (self.items + 1))

@@ -19,6 +19,7 @@ from models import sections
 from models.config import Bool, Float32, Int64
 from models.cooccurrence import ServingCounts
 from models.neighbours import NeighbourLists
+from models.sections import ITSELF
 
 Float64 = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -102,7 +103,7 @@ class CountsConfig:
         neighbours: pairs that an item keeps.
         popularity: half-lives in events; each makes a column of log-counts.
         repeats: for domains where items come again: one-hot tables of how many events ago an item was last met, up to
-            so many; 0: none.
+            so many, and a table of how often among the last ones; 0: none.
 
     Raises:
         ValueError: a field is outside its range, or a name is not among those it refers to.
@@ -225,7 +226,7 @@ class Counts:
             arrays[f"counts.pairs.{name}.ages"] = (table.read_decay ** np.arange(table.read)).astype(np.float32)
             arrays[f"counts.pairs.{name}.floor"] = np.array(table.floor, np.float32)
         if self.config.repeats:
-            arrays |= _repeats(rows, self.config.repeats)
+            arrays |= _repeats(rows, self.config.repeats, self.config.length)
         return arrays
 
     def _read(self, table: Table, at: int, rows: Int64, neighbours: npt.NDArray[np.int32], counted: Float32) -> Float32:
@@ -322,13 +323,14 @@ def _pair_weights(channels: list[Channel], window: int) -> Float32:
     return np.array([forward, backward], np.float32).transpose(0, 2, 1)
 
 
-def _repeats(rows: Int64, most: int) -> Arrays:
-    """A list on which each item is its own only neighbour, and a table for each number of events ago."""
-    arrays: Arrays = {"counts.itself.neighbours": rows.astype(np.int32)[:, None]}
-    for ago in range(1, most + 1):
-        arrays[f"counts.itself.again{ago}.values"] = np.ones((len(rows), 1), np.float32)
-        arrays[f"counts.itself.again{ago}.ages"] = np.eye(1, ago, ago - 1, dtype=np.float32)[0]
-        arrays[f"counts.itself.again{ago}.floor"] = np.ones((), np.float32)
+def _repeats(rows: Int64, most: int, length: int) -> Arrays:
+    """A list on which each item is its own only neighbour: a table for each number of events ago, and one of how often."""
+    ages = {f"again{ago}": np.eye(1, ago, ago - 1, dtype=np.float32)[0] for ago in range(1, most + 1)}
+    arrays: Arrays = {f"counts.{ITSELF}.neighbours": rows.astype(np.int32)[:, None]}
+    for name, counted in (ages | {"met": np.ones(length, np.float32)}).items():
+        arrays[f"counts.{ITSELF}.{name}.values"] = np.ones((len(rows), 1), np.float32)
+        arrays[f"counts.{ITSELF}.{name}.ages"] = counted
+        arrays[f"counts.{ITSELF}.{name}.floor"] = np.ones((), np.float32)
     return arrays
 
 

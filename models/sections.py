@@ -10,7 +10,8 @@ A release has both sections or neither. n items, in the rows of ``tower.residual
 - ``blend.edges.<quantity>`` float32 [e], ascending: a quantity of the user's history is cut into e + 1 ranges;
 - ``blend.weights`` float32 [contexts, features].
 
-Which lists, tables, columns and quantities there are is up to the release. Knows nothing of how they were learned.
+Which lists, tables, columns and quantities there are is up to the release. A list ``itself``, on which each item is its
+own neighbour, says that the release may repeat what a user had (see ``ServingCounts.candidates``). Knows nothing of how they were learned.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 MODEL = "model"
 """The feature that every release has: the model's own score."""
+
+ITSELF = "itself"
+"""The list on which each item is its own only neighbour."""
 
 QUANTITIES = ("events", "gap_s", "repeat")
 """What of a user's history a blend can depend on (see ``Blend.contexts``)."""

@@ -10,7 +10,7 @@ from models import sections
 from models.release import Release
 from models.sections import Arrays
 
-LISTS = {"pairs": {"after": [1.0], "window": [1.0, 0.8, 0.64, 0.5, 0.4]}, "itself": {"again": [0.5, 1.0, 1.0]}}
+LISTS = {"pairs": {"after": [1.0], "window": [1.0, 0.8, 0.64, 0.5, 0.4]}, "own": {"again": [0.5, 1.0, 1.0]}}
 EDGES = {"events": [3, 10], "gap_s": [0, 60], "repeat": [0.5]}
 
 

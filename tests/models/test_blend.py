@@ -63,6 +63,15 @@ def test_a_context_is_a_range_of_each_quantity(arrays: Arrays) -> None:
     assert blending.context_count(Blend(arrays).edges) == 18
 
 
+def test_repeats_are_told_by_how_long_ago_they_were() -> None:
+    recent = np.array([[4, 4, 4], [4, 5, 4], [4, 5, 6], [-1, -1, 3], [-1, 3, -1]])
+    edges = {"repeat": np.array([0.5, 1.5], np.float32)}
+    assert blending.events_since(recent).tolist() == [1, 2, 0, 0, 0]
+    assert blending.events_since(recent[:, :1]).tolist() == [0] * 5
+    nothing = np.zeros(5, np.float32)
+    assert blending.contexts(edges, nothing.astype(int), nothing, recent).tolist() == [1, 2, 0, 0, 0]
+
+
 def test_without_edges_there_is_one_context(arrays: Arrays) -> None:
     assert blending.contexts({}, np.array([1, 2]), np.zeros(2, np.float32), np.zeros((2, 1), np.int64)).tolist() == [
         0,

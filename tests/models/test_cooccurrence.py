@@ -120,3 +120,27 @@ def test_nobody_and_nothing(counts: ServingCounts) -> None:
     nobody = np.empty((0, 5), np.int64)
     assert counts.candidates(nobody, 4, NOBODY, everything).shape == (0, 4)
     assert counts.sums(nobody, nobody)["window"].shape == (0, 5)
+
+
+def test_where_a_release_may_repeat_a_users_own_last_items_come_first(arrays: Arrays) -> None:
+    """They tie with nobody, keep their order among themselves, and are barred like others."""
+    rows = np.arange(ITEMS, dtype=np.int32)[:, None]
+    parts = {"values": np.ones((ITEMS, 1)), "ages": np.ones(3), "floor": np.ones(())}
+    itself = {f"counts.itself.again.{part}": array.astype(np.float32) for part, array in parts.items()}
+    own = {name: array for name, array in arrays.items() if not name.startswith("counts.own.")}
+    repeating = ServingCounts(own | itself | {"counts.itself.neighbours": rows}, "window")
+    plain = ServingCounts(arrays, "window")
+    recent, all_of_them = histories(40, 7), np.ones(ITEMS, np.bool_)
+    nobody = np.empty(0, np.int64)
+    found = repeating.candidates(recent, ITEMS, (nobody, nobody), all_of_them)
+    others = plain.candidates(recent, ITEMS, (nobody, nobody), all_of_them)
+    for user, rows_of in enumerate(found):
+        read = set(recent[user, :5].tolist()) - {-1}  # `window` reads five
+        ranked = [row for row in rows_of.tolist() if row >= 0]
+        assert set(ranked[: len(read)]) == read
+        assert ranked[len(read) :] == [row for row in others[user].tolist() if row >= 0 and row not in read]
+    user, row = 5, int(recent[5, 0])
+    assert row >= 0
+    assert row in found[user]
+    barred = repeating.candidates(recent, ITEMS, (np.array([user]), np.array([row])), all_of_them)
+    assert row not in barred[user]

@@ -98,7 +98,16 @@ def test_the_arrays_are_the_section_of_a_release() -> None:
     arrays = learned(list(stream(200)), config)[0].arrays()
     weights = np.zeros((1, len(sections.features(arrays))), np.float32)
     sections.check(arrays | {"blend.weights": weights}, ITEMS, config.source)
-    assert {"again1", "again2", "near", "next"} <= set(sections.tables(arrays))
+    assert {"again1", "again2", "met", "near", "next"} <= set(sections.tables(arrays))
+
+
+def test_repeats_are_counted_by_age_and_in_all() -> None:
+    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, repeats=3)
+    counts = ServingCounts(Counts(config, ITEMS).arrays(), "near")
+    assert config.length == 5
+    sums = counts.sums(np.array([[4, 9, 4, 4, -1, 4, 9]]), np.array([[4, 9, 7]]))
+    found = {name: sums[name][0].tolist() for name in ("again1", "again2", "again3", "met")}
+    assert found == {"again1": [1, 0, 0], "again2": [0, 1, 0], "again3": [1, 0, 0], "met": [3, 1, 0]}
 
 
 def test_a_release_may_hold_only_the_items_that_were_met() -> None:

@@ -49,7 +49,7 @@ def terms_of(world: World, result: Candidates, recent: Recent) -> Terms:
 def summed(world: World, table: str, recent: np.ndarray) -> dict[str, float]:
     """What each item sums up to for a user, by id, in plain loops over the release's own arrays."""
     release, sums = small.blended(), dict.fromkeys(small.blended().item_ids, 0.0)
-    of = "itself" if table == "again" else "pairs"
+    of = "own" if table == "again" else "pairs"
     neighbours, prefix = release.arrays[f"counts.{of}.neighbours"], f"counts.{of}.{table}"
     for slot, age in zip(recent.tolist(), release.arrays[f"{prefix}.ages"].tolist(), strict=False):
         item = world.catalogue.ids([slot])[0] if slot >= 0 else ""
