@@ -104,8 +104,9 @@ def contexts(edges: Mapping[str, Float32], events: Int64, gap_s: Float32, recent
 
 def events_since(recent: Int64) -> Int64:
     """How many events before the newest of the last items [B, L] its item was met before; int64 [B], 0: not in them."""
-    again = (recent[:, 1:] == recent[:, :1]) & (recent[:, :1] >= 0)
-    found: Int64 = np.where(again.any(axis=1), again.argmax(axis=1) + 1, 0) if again.size else np.zeros(len(recent), int)
+    # A column that is never met, so that there is one to look at.
+    again = np.pad((recent[:, 1:] == recent[:, :1]) & (recent[:, :1] >= 0), ((0, 0), (0, 1)))
+    found: Int64 = np.where(again.any(axis=1), again.argmax(axis=1) + 1, 0)
     return found
 
 
