@@ -85,8 +85,8 @@ def total(terms: Mapping[str, Float32]) -> Float32:
 def contexts(edges: Mapping[str, Float32], events: Int64, gap_s: Float32, recent: Int64) -> Int64:
     """As ``Blend.contexts``, for these edges by quantity; the last name of all runs fastest.
 
-    Quantities: ``events`` and ``gap_s`` as given; ``repeat``, how many events before the newest its item was met, as far
-    as the last items tell, 0 if it was not.
+    Quantities: ``events`` and ``gap_s`` as given; ``repeat``, how many events before the newest its item was met, as
+    far as the last items tell, 0 if it was not.
     """
     found = np.zeros(len(events), np.int64)
     for name in sorted(edges):

@@ -3,8 +3,8 @@
 A list names neighbours of each item; tables on it say what each pair counts. A user's sum for an item, under a table,
 is the sum over his last items of (what an event of that age counts) x (what the pair counts). Candidates come from a
 sparse product with the strongest neighbours of his newest items, and, where a release may repeat, those items
-themselves; sums are then made in full for the items that are asked for. A row of a batch depends on nothing but that user's items and the release. Knows nothing of how tables are
-learned, of catalogues or of users.
+themselves; sums are then made in full for the items that are asked for. A row of a batch depends on nothing but that
+user's items and the release. Knows nothing of how tables are learned, of catalogues or of users.
 """
 
 from __future__ import annotations

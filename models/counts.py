@@ -324,7 +324,7 @@ def _pair_weights(channels: list[Channel], window: int) -> Float32:
 
 
 def _repeats(rows: Int64, most: int, length: int) -> Arrays:
-    """A list on which each item is its own only neighbour: a table for each number of events ago, and one of how often."""
+    """A list on which each item is its own only neighbour: a table for each number of events ago, one of how often."""
     ages = {f"again{ago}": np.eye(1, ago, ago - 1, dtype=np.float32)[0] for ago in range(1, most + 1)}
     arrays: Arrays = {f"counts.{ITSELF}.neighbours": rows.astype(np.int32)[:, None]}
     for name, counted in (ages | {"met": np.ones(length, np.float32)}).items():

@@ -11,7 +11,8 @@ A release has both sections or neither. n items, in the rows of ``tower.residual
 - ``blend.weights`` float32 [contexts, features].
 
 Which lists, tables, columns and quantities there are is up to the release. A list ``itself``, on which each item is its
-own neighbour, says that the release may repeat what a user had (see ``ServingCounts.candidates``). Knows nothing of how they were learned.
+own neighbour, says that the release may repeat what a user had (see ``ServingCounts.candidates``). Knows nothing of how
+they were learned.
 """
 
 from __future__ import annotations
