@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ops.errors import CliError
 from ops.replay_log import LogReader
 from ops.settings import Settings
 from streams.cluster import Cluster
+from streams.job import Record
 from streams.names import Topics
 
 _LISTED = 20
@@ -43,6 +44,7 @@ class Account:
         base_error, correction_error: largest difference of a model's score, and of a correction.
         unrecorded, dead_differences, dead_unchecked, conflicts: see `evaluation.replay.Replay`.
         gaps: partitions whose log no longer has its beginning: (partition, first offset).
+        begins, ends: when the first and the last event that the log has were appended, ms; None: there are none.
     """
 
     slates: int = 0
@@ -57,6 +59,8 @@ class Account:
     dead_unchecked: list[tuple[int, int, str | None, str | None]] = field(default_factory=list)
     conflicts: list[tuple[int, int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
+    begins: int | None = None
+    ends: int | None = None
 
     def take(self, one: Replayed) -> None:
         self.slates += 1
@@ -71,6 +75,12 @@ class Account:
             made = None if one.made is None else shown(one.made)
             told = {"slate": one.recorded.slate, "user": one.recorded.user, "verdict": one.verdict, "note": one.note}
             self.examples.append({**told, "sent": shown(one.recorded), "computed": made})
+
+    def covers(self, events: Sequence[Record]) -> None:
+        """Take note of a partition's events, whether they are asked for or not."""
+        for event in events:
+            self.begins = event.timestamp if self.begins is None else min(self.begins, event.timestamp)
+            self.ends = event.timestamp if self.ends is None else max(self.ends, event.timestamp)
 
     @property
     def same(self) -> bool:
@@ -118,6 +128,7 @@ def run(
     account, comparison = Account(), Comparison()
     for number in sorted(common.begins):
         log = asyncio.run(reader.partition(number, common))
+        account.covers(log.events)
         if log.begins:
             account.gaps.append((number, log.begins))
         for count, one in enumerate(replay.run(log, wanted.since, wanted.until), 1):

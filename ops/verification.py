@@ -57,6 +57,8 @@ def local_holdings(settings: Settings, proof: Proof, now: int) -> list[Holding]:
 def _judged(copy: Copy, proof: Proof, now: int) -> Holding:
     what = "his state" if copy.has else "bytes of deleted states, perhaps of his"
     until, problem = None if copy.gone_by is None else round(1000 * copy.gone_by), None
+    if until is None and copy.has and proof.lives:  # the changelog's state, so what is true of that is of this copy
+        problem = _of_the_live(proof)
     if until is None and not proof.lives:  # a worker has the store: it deletes what the changelog deletes
         until = None if proof.deleted is None else proof.deleted + _REACHES_THE_DISK_MS
         if until is None:
@@ -64,3 +66,8 @@ def _judged(copy: Copy, proof: Proof, now: int) -> Holding:
     if until is not None and until < now:
         problem = "should be gone by now: does a worker run here? Without one, delete the folder"
     return Holding(str(copy.path), what, 1, None, until, problem=problem)
+
+
+def _of_the_live(proof: Proof) -> str | None:
+    """Why the state that the changelog has must not be there; None where it is of one who came back."""
+    return next((one.problem for one in proof.problems if one.where == "state" and one.until is None), None)

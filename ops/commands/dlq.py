@@ -124,7 +124,11 @@ def show(
 
     entry, topic = _run(items, read)
     if entry is None:
-        raise CliError(f"there is no letter at {topic} {partition} {offset}", "`driftline dlq list` shows some.")
+        raise CliError(
+            f"there is no letter at {topic} {partition} {offset}",
+            "Between letters lie notes of what was replayed and markers of transactions, and old letters are gone: "
+            "`driftline dlq list` shows those that are there.",
+        )
     if raw:
         import sys
 
@@ -191,6 +195,8 @@ def replay(
 
     done, topic = _run(items, send)
     typer.echo(f"{done.sent:,} sent again.")
+    if done.overtaken:
+        typer.echo(f"{done.overtaken:,} of the preview were sent by another replay meanwhile.")
     if done.refused:
         places = ", ".join(f"{at} {offset}" for at, offset in done.refused[:20])
         raise CliError(

@@ -34,11 +34,14 @@ def replay(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Compute slates again from the log; the exit status is 1 when one comes out otherwise.
+    """Compute slates again from the log; the exit status is 1 when one comes out otherwise, or there is none.
 
     With --release or --policy it says how far the slates would have been others. A time without a zone is UTC.
     """
-    account, differences = _run(_millis("--from", since), _millis("--to", until), release, policy)
+    first, last = _millis("--from", since), _millis("--to", until)
+    if first is not None and last is not None and first >= last:
+        raise CliError(f"--from {since} is not before --to {until}", "Between them lies no slate.")
+    account, differences = _run(first, last, release, policy)
     if as_json:
         import json
 
@@ -47,30 +50,51 @@ def replay(
         _print_account(account, differences is not None)
         if differences is not None:
             _print_differences(differences)
+    if not account.slates:
+        raise _nothing(account)
     if differences is None and not account.same:
         raise typer.Exit(1)
+
+
+def _nothing(account: Account) -> CliError:
+    if account.begins is None or account.ends is None:
+        return CliError(
+            "there is no slate to compute again: the log has no events", "Send some; a worker answers them."
+        )
+    span = f"{_iso(account.begins)} to {_iso(account.ends)}"
+    return CliError(
+        "there is no slate to compute again: no decision is of an event appended in that time",
+        f"Events in the log were appended from {span}; `driftline audit` tells whether they were answered.",
+    )
+
+
+def _iso(millis: int) -> str:
+    import datetime as dt
+
+    return dt.datetime.fromtimestamp(millis / 1000, dt.UTC).isoformat(timespec="milliseconds")
 
 
 def _run(
     since: int | None, until: int | None, release: str | None, policy: Path | None
 ) -> tuple[Account, Differences | None]:
+    import time
+
     from rich.console import Console
 
     from ops.connection import connect
     from ops.kafka import reachable
+    from ops.progress import Lines
     from ops.replaying import Wanted, change_of, run
     from ops.settings import load
 
     change = change_of(release, _read_policy(policy) if policy is not None else {})
     settings = load()
     cluster = connect(settings)
-    with reachable(cluster), Console(stderr=True).status("reading") as line:
-        account, comparison = run(
-            settings,
-            cluster,
-            Wanted(since or 0, until, change),
-            lambda what, count: line.update(f"{what}: {count:,}"),
-        )
+    console, started = Console(stderr=True, highlight=False), time.monotonic()
+    with reachable(cluster), Lines(console, "reading") as lines:
+        wanted = Wanted(since or 0, until, change)
+        account, comparison = run(settings, cluster, wanted, lambda what, count: lines.tell(f"{what}: {count:,}"))
+    console.print(f"{account.slates:,} slates computed in {time.monotonic() - started:.1f} s")
     return account, comparison.result if change else None
 
 

@@ -62,6 +62,12 @@ def acls(
 
     given = locals()
     principals = {role: given[f"principal_{role}"] for role in ROLES}
+    for role, name in principals.items():
+        kind, colon, who = name.partition(":")
+        if not (kind and colon and who):
+            raise CliError(
+                f"--principal-{role} is {name!r}", f"Kafka wants its kind before it: User:{who or kind or 'NAME'}."
+            )
     if unknown := set(only or ()) - set(ROLES):
         raise CliError(f"--role is {sorted(unknown)[0]!r}", f"Expected one of {', '.join(ROLES)}.")
     settings = load()

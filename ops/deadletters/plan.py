@@ -19,6 +19,8 @@ from streams.cluster import Cluster
 from streams.names import Topics
 from streams.restore import partitions_of
 
+SENT_BEFORE = "sent again before"
+
 
 @dataclass(frozen=True, slots=True)
 class Replay:
@@ -98,7 +100,7 @@ async def plan(
         if letter is None:
             for offset in noted(record):
                 if chosen.pop((record.partition, offset), None) is not None:
-                    made.left_out["sent again before"] += 1
+                    made.left_out[SENT_BEFORE] += 1
         elif record.offset < made.ends[TopicPartition(record.topic, record.partition)] and replay.wanted.takes(letter):
             if problem := _unfit(letter, replay.target, targets):
                 made.left_out[problem] += 1

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +40,8 @@ FAILS_AGAIN = {
 """What becomes of letters that are sent again as they are, where that is not plain."""
 
 _ROW = 16
+_WIDE = 110
+"""Columns of a terminal that has room for messages beside the rest."""
 
 
 def safe(text: str | bytes | None, width: int | None = None) -> str:
@@ -155,19 +158,35 @@ def print_overview(topic: str, found: Overview) -> None:
         )
         summary.add_row(*map(Text, cells))
     console.print(summary)
+    console.print()
+    (_print_table if console.width >= _WIDE else _print_lines)(console, found.newest)
+    if len(found.newest) < found.count:
+        console.print(f"… the newest {len(found.newest):,} of {found.count:,}; --limit shows more", style="dim")
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    """Where a letter lies, when it was written, its reason, where the original lay, and its key."""
+    letter = entry.letter
+    source = "-" if letter.source is None else f"{letter.source.partition} {letter.source.offset}"
+    reason = safe(letter.reason) + (" (replayed)" if entry.replayed else "")
+    return f"{letter.partition} {letter.offset}", when(letter.time), reason, source, safe(letter.key, 20)
+
+
+def _print_table(console: Console, entries: Sequence[Entry]) -> None:
     letters = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("letter", "written (UTC)", "reason", "source", "key", "message"):
         letters.add_column(name, no_wrap=name != "message", overflow="ellipsis" if name == "key" else "fold")
-    for entry in found.newest:
-        letter = entry.letter
-        source = "-" if letter.source is None else f"{letter.source.partition} {letter.source.offset}"
-        reason = safe(letter.reason) + (" (replayed)" if entry.replayed else "")
-        place = (f"{letter.partition} {letter.offset}", when(letter.time), reason, source)
-        letters.add_row(*map(Text, (*place, safe(letter.key, 20), safe(letter.message, 200))))
-    console.print()
+    for entry in entries:
+        letters.add_row(*map(Text, (*_cells(entry), safe(entry.letter.message, 200))))
     console.print(letters)
-    if len(found.newest) < found.count:
-        console.print(f"… the newest {len(found.newest):,} of {found.count:,}; --limit shows more", style="dim")
+
+
+def _print_lines(console: Console, entries: Sequence[Entry]) -> None:
+    """For a narrow terminal: the message below what a table would have beside it."""
+    for entry in entries:
+        place, written, reason, source, key = _cells(entry)
+        console.print(Text(f"letter {place}, {written} UTC, {reason}, source {source}, key {key}"))
+        console.print(Padding(Text(safe(entry.letter.message, 200)), (0, 0, 0, 4)))
 
 
 def planned(found: Plan) -> Iterator[str]:

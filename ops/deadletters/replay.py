@@ -28,7 +28,7 @@ from aiokafka.errors import (
 
 from ops.deadletters.letters import Letter, letter_of, note
 from ops.deadletters.mailbox import Mailbox, Progress, quietly
-from ops.deadletters.plan import Plan, Replay, plan
+from ops.deadletters.plan import SENT_BEFORE, Plan, Replay, plan
 from ops.errors import CliError
 from streams.cluster import Cluster
 from streams.job import OutputRecord
@@ -44,10 +44,14 @@ _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeE
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How many were sent; places (partition, offset) of letters that the target refused for their size."""
+    """How many were sent; places (partition, offset) of letters that the target refused for their size.
+
+    `overtaken`: how many another replay had sent since they were confirmed.
+    """
 
     sent: int
     refused: list[tuple[int, int]]
+    overtaken: int = 0
 
 
 async def execute(replay: Replay, box: Mailbox, confirmed: Plan, progress: Progress = quietly) -> Done:
@@ -61,7 +65,7 @@ async def execute(replay: Replay, box: Mailbox, confirmed: Plan, progress: Progr
     """
     sender = _Sender(replay, box.cluster)
     try:
-        await _execute(sender, replay, box, confirmed, progress)
+        overtaken = await _execute(sender, replay, box, confirmed, progress)
     except (ProducerFenced, InvalidProducerEpoch) as error:
         raise CliError(
             f"another replay of {replay.letters} took over after {sender.sent} letters were sent",
@@ -74,22 +78,24 @@ async def execute(replay: Replay, box: Mailbox, confirmed: Plan, progress: Progr
         ) from error
     finally:
         await sender.close()
-    return Done(sender.sent, sender.refused)
+    return Done(sender.sent, sender.refused, overtaken)
 
 
-async def _execute(sender: _Sender, replay: Replay, box: Mailbox, confirmed: Plan, progress: Progress) -> None:
+async def _execute(sender: _Sender, replay: Replay, box: Mailbox, confirmed: Plan, progress: Progress) -> int:
     """Fence, read what is noted, send; again from the beginning where the target refuses a transaction for its size.
 
     Between two fences another replay may have sent letters. A refused transaction is tried in halves, down to the one
-    letter that is to blame.
+    letter that is to blame. Returns how many letters others had sent.
     """
     at_most = BATCH_LETTERS
     while at_most:
         await sender.open()
         todo = await plan(replay, box, confirmed.ends, await box.settled(list(confirmed.ends)))
+        others = todo.left_out[SENT_BEFORE] - confirmed.left_out[SENT_BEFORE] - sender.sent
         for partition, offset in sender.refused:
             todo.offsets[partition].discard(offset)
         at_most = await _send(sender, box, todo, at_most, progress)
+    return others
 
 
 async def _send(sender: _Sender, box: Mailbox, todo: Plan, at_most: int, progress: Progress) -> int:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from ops.acls import commands
 from ops.cli import app
+from ops.errors import CliError
 from streams.acls import ROLES, Acl, acls
 from streams.names import Topics
 
@@ -50,6 +51,12 @@ def test_json_names_every_part_with_its_principal() -> None:
     assert shown["worker"]["principal"] == "User:CN=worker"
     assert shown["learner"]["principal"] == "User:driftline-learner"
     assert [Acl(**acl) for acl in shown["worker"]["acls"]] == list(acls("worker", Topics("shop."), "app"))
+
+
+@pytest.mark.parametrize("name", ["bob", "User:", ":bob", ""])
+def test_a_principal_without_its_kind_is_named(name: str) -> None:
+    with pytest.raises(CliError, match=f"--principal-worker is '{name}'\nKafka wants its kind before it: User:"):
+        show("--principal-worker", name)
 
 
 def test_no_host_is_named_and_a_principal_is_quoted() -> None:

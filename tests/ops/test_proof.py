@@ -13,7 +13,7 @@ from ops import verification
 from ops.commands.erase import _print
 from ops.contract_examples import EXAMPLES
 from ops.mentions import Mentions
-from ops.proof import Judge, Proof
+from ops.proof import Holding, Judge, Proof
 from ops.retention import PACE_MS, Retention
 from ops.settings import Settings
 from ops.traces import CURRENT, Search
@@ -299,6 +299,20 @@ def test_a_store_on_this_machine_may_hold_a_state_no_longer_than_it_takes_to_del
     (held,) = verification.local_holdings(settings, Proof("anna", lives=lives, deleted=deleted), T)
     assert (held.where, held.until, held.problem is not None) == (str(FOLDER), until, wrong)
     assert asked == [(FOLDER / "mine", b"anna", settings.state_keep_s)]
+
+
+@pytest.mark.parametrize("problem", [None, "live: no erasure of him is in the log; run `driftline erase` for him"])
+def test_a_store_may_hold_a_state_as_long_as_the_changelog_may(
+    problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who was never erased did not come back either."""
+    monkeypatch.setattr(verification, "find_copies", lambda *_: [Copy(FOLDER, 0, True, None)])
+    replaced = Holding("state", "replaced states", 1, (0, 1), T, problem="too long")
+    proof = Proof(
+        "anna", lives=True, holdings=[replaced, Holding("state", "current state", 1, (0, 3), None, problem=problem)]
+    )
+    (held,) = verification.local_holdings(Settings(state_dir=FOLDER), proof, T)
+    assert (held.until, held.problem) == (None, problem)
 
 
 def test_a_store_that_cannot_be_read_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:

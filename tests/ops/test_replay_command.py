@@ -224,6 +224,36 @@ def test_a_wrong_time_is_named() -> None:
         _millis("--to", "yesterday")
 
 
+def test_a_range_that_ends_before_it_begins_is_no_success() -> None:
+    result = CliRunner().invoke(app, ["replay", "--from", "2026-01-02", "--to", "2026-01-01T00:00:00Z"])
+    assert isinstance(result.exception, CliError)
+    assert result.exception.problem == "--from 2026-01-02 is not before --to 2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("account", "says"),
+    [
+        (Account(), "the log has no events"),
+        (Account(begins=0, ends=1500), "from 1970-01-01T00:00:00.000+00:00 to 1970-01-01T00:00:01.500+00:00"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_range_without_slates_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, account: Account, says: str, options: list[str]
+) -> None:
+    monkeypatch.setattr("ops.commands.replay._run", lambda *_: (account, None))
+    result = CliRunner().invoke(app, ["replay", *options])
+    assert isinstance(result.exception, CliError)
+    assert "there is no slate to compute again" in str(result.exception) and says in str(result.exception)
+
+
+def test_the_account_knows_from_when_to_when_the_log_goes() -> None:
+    account = Account()
+    for times in ([], [5, 3], [9]):
+        account.covers([small.FakeRecord(at, None, None, time) for at, time in enumerate(times)])
+    assert (account.begins, account.ends) == (3, 9)
+
+
 def test_a_policy_file_changes_what_it_names() -> None:
     change = change_of(None, {"policy_slate_size": 7, "policy_beta": 0.0, "policy_filter_seen": False})
     assert (change.policy, change.filter_seen, bool(change)) == ({"k": 7, "beta": 0.0}, False, True)

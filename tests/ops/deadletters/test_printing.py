@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.deadletters.letters import Letter
-from ops.deadletters.overview import Entry
-from ops.deadletters.printing import described, hexdump, plain, safe, value_lines, when
+from ops.deadletters.overview import Entry, Overview, Tally
+from ops.deadletters.printing import described, hexdump, plain, print_overview, safe, value_lines, when
 
 
 def letter(value: bytes | None, **fields: object) -> Letter:
@@ -78,3 +78,15 @@ def test_times(millis: int | None, text: str) -> None:
 def test_as_json_a_key_that_is_no_text_is_there_whole() -> None:
     found = plain("events.dlq", Entry(letter(None, key=b"\xff\x1b"), 12, replayed=True))
     assert (found["key"], found["key_base64"], found["bytes"], found["replayed"]) == ("\\xff\x1b", "/xs=", 12, True)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_message_has_room_however_wide_the_terminal_is(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    one = letter(b"", key=b"k" * 60, reason="unknown_action", message="action is 'steal'; expected one of view, click")
+    print_overview("events.dlq", Overview({"unknown_action": Tally(1)}, [Entry(one, 1)]))
+    printed = capsys.readouterr().out
+    assert "action is 'steal'; expected one of view, click" in printed
+    assert "0 7" in printed and "k" * 19 + "…" in printed

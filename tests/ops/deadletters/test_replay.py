@@ -196,6 +196,18 @@ async def test_a_second_replay_fences_the_first(
     assert await values(wire, topics.events) == Counter(bad.value for bad in many(30, partitions=1))
 
 
+@pytest.mark.parametrize("partitions", [1])
+async def test_it_is_said_what_another_replay_had_sent_since_the_preview(
+    wire: Wire, topics: Topics, cluster: Cluster
+) -> None:
+    await post(cluster, topics.events_dlq, topics.events, many(3, partitions=1))
+    async with Mailbox(cluster, topics.events_dlq) as box:
+        found = await plan(job(topics), box)
+        await run(cluster, job(topics, partition=0, offset=1))
+        done = await execute(job(topics), box, found)
+    assert (done.sent, done.overtaken) == (2, 1)
+
+
 def _slowly(records, until):  # type: ignore[no-untyped-def]
     """The records, the rest of which come only when the other replay is through."""
 
