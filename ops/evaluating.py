@@ -5,10 +5,10 @@ Knows what belongs together; the playing is evaluation's. Progress goes to whoev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from evaluation.contenders import CONTENT, LEARNED, recipes
 from evaluation.learning import FrozenArm, OnlineArm, RetrainArm, Serving, WarmStart
-from evaluation.prequential import Arm, BaselineArm, Played, Sink, play
+from evaluation.lists import ListedArm, read_lists, write_lists
+from evaluation.prequential import Arm, BaselineArm, Sink, play
 from evaluation.prequential_report import report
 from evaluation.stream import EventStream
 from evaluation.trainers import StreamTrainer
@@ -50,7 +51,8 @@ class Options:
     replicates: int = 1000
     device: str = "cpu"
     predictions: Path | None = None
-    predicted: str = "online"
+    lists: Path | None = None
+    added: tuple[tuple[str, Path], ...] = ()
 
 
 class Show(Protocol):
@@ -92,26 +94,24 @@ class Evaluation:
 
     def run(self) -> dict[str, Any]:
         """Play every arm; the report, with the settings it was made with."""
-        played: dict[str, Played] = {}
-        with self._sink() as sink:
-            for name in self.options.arms:
-                arm = self._arm(name)
+        options = self.options
+        arms = {name: partial(self._arm, name) for name in options.arms}
+        # Those first: a file that cannot be used should be known before an hour has passed.
+        added = {name: self._added(name, path) for name, path in options.added}
+        played = {}
+        for name in [*added, *arms]:
+            arm: Arm = added[name] if name in added else arms[name]()
+            with self._sink(name) as sink:
                 follow = self._show.begin(name)
-                writes: dict[str, Sink] = {"sink": sink} if name == self.options.predicted else {}
                 played[name] = play(
-                    self.stream, self.cut, arm, round_size=self.options.round_size, progress=follow, **writes
+                    self.stream, self.cut, arm, round_size=options.round_size, progress=follow, sink=sink
                 )
-        follow = self._show.begin("intervals")
-        follow(0, 0)
+        self._show.begin("intervals")(0, 0)
         found = report(
-            self.stream,
-            self.cut,
-            played,
-            windows=self.options.windows,
-            replicates=self.options.replicates,
-            seed=self.options.seed,
+            self.stream, self.cut, played, windows=options.windows, replicates=options.replicates, seed=options.seed
         )
-        settings = {name: value for name, value in asdict(self.options).items() if name != "predictions"}
+        settings = {name: value for name, value in asdict(options).items() if name not in ("predictions", "lists")}
+        settings["added"] = {name: path.name for name, path in options.added}
         return {"settings": settings} | found
 
     # -- arms ---------------------------------------------------------------------------------------
@@ -194,32 +194,42 @@ class Evaluation:
             follow(begin, len(items))
             found |= {vector.item: vector for vector in cache.vectors(items[begin : begin + 64])}
         mean = np.mean([np.frombuffer(one.vector_f32, "<f4") for one in found.values()], axis=0).astype("<f4")
-        blank = replace_vector(encoder.fingerprint, mean)
+        blank = _blank(encoder.fingerprint, mean)
         return [found.get(item) or blank(item) for item in self.stream.item_ids]
 
-    # -- predictions --------------------------------------------------------------------------------
+    # -- lists in files -----------------------------------------------------------------------------
 
     @contextmanager
-    def _sink(self) -> Iterator[Sink]:
-        path = self.options.predictions
-        if path is None:
-            yield lambda first, lists: None
-            return
-        with path.open("w", encoding="utf-8") as file:
+    def _sink(self, name: str) -> Iterator[Sink]:
+        """What writes the lists of an arm to the files that ask for them."""
+        options = self.options
+        paths = [options.lists / f"{name}.jsonl"] if options.lists is not None else []
+        if options.predictions is not None and name == "online":
+            paths.append(options.predictions)
+        with ExitStack() as files:
+            opened = [files.enter_context(path.open("w", encoding="utf-8")) for path in paths]
 
             def write(first: int, lists: Int64) -> None:
-                for at, row in enumerate(lists.tolist()):
-                    topk = [self.stream.item_ids[item] for item in row if item >= 0]
-                    file.write(json.dumps({"event": first + at, "topk": topk}, ensure_ascii=False) + "\n")
-                file.flush()
+                for file in opened:
+                    write_lists(file, self.stream, first, lists)
 
             yield write
+
+    def _added(self, name: str, path: Path) -> ListedArm:
+        try:
+            with path.open(encoding="utf-8") as file:
+                lists = read_lists(file, self.stream, self.cut, self.options.k)
+        except (OSError, ValueError) as error:
+            raise CliError(
+                f"{path}: {error}", "Expected a line for each test event, as --predictions writes it."
+            ) from error
+        return ListedArm(lists, self.cut, {"added": path.name})
 
 
 def _bare(item: str) -> ItemVector:
     return ItemVector(item, "", "", b"", "")
 
 
-def replace_vector(encoder: str, vector: np.ndarray[Any, np.dtype[np.float32]]) -> Callable[[str], ItemVector]:
+def _blank(encoder: str, vector: np.ndarray[Any, np.dtype[np.float32]]) -> Callable[[str], ItemVector]:
     """A function from an item without text to its vector."""
     return lambda item: ItemVector(item, encoder, "", vector.tobytes(), "")

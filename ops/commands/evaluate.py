@@ -48,7 +48,21 @@ def evaluate(
         ),
     ] = None,
     arms: Annotated[
-        str | None, typer.Option(help="Which, by comma; by default all that the data allows.", metavar="NAME,…")
+        str | None,
+        typer.Option(
+            help="Which, by comma; by default all that the data allows; none: only what is added.", metavar="NAME,…"
+        ),
+    ] = None,
+    lists: Annotated[
+        Path | None,
+        typer.Option(help="A folder to write the lists of every arm to, like the predictions.", file_okay=False),
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Score lists made elsewhere as one more arm, from a file like that of --predictions.",
+            metavar="NAME=FILE",
+        ),
     ] = None,
     warm_up: Annotated[
         float, typer.Option(help="Events before the test, all tuning within: a share, or a number of events.", min=0)
@@ -89,6 +103,9 @@ def evaluate(
     for name, path in (("--json", json_file), ("--predictions", predictions)):
         if path is not None and not path.absolute().parent.is_dir():
             raise CliError(f"{name} {path}: its folder does not exist", "Create it first.")
+    if lists is not None:
+        lists.mkdir(parents=True, exist_ok=True)
+    added = _added(add or [])
     torch.set_num_threads(threads)
     console = Console(stderr=True)
     with _Screen(console) as screen:
@@ -113,6 +130,8 @@ def evaluate(
             replicates=replicates,
             device=device,
             predictions=predictions,
+            lists=lists,
+            added=added,
         )
         found = Evaluation(stream, told, options, _encoder, screen).run()
     _write(json_file, found)
@@ -128,15 +147,30 @@ def _check_choice(option: str, value: str | None, allowed: tuple[str | None, ...
 def _arms(wanted: str | None, predictions: bool, text: bool) -> tuple[str, ...]:
     from evaluation.contenders import ARMS, CONTENT
 
-    allowed = [name for name in ARMS if text or name != CONTENT]
-    named = allowed if wanted is None else [name.strip() for name in wanted.split(",") if name.strip()]
+    named = [name for name in ARMS if text or name != CONTENT]
+    if wanted is not None:
+        named = [name.strip() for name in wanted.split(",") if name.strip() not in ("", "none")]
     names = tuple(dict.fromkeys(named))
     unknown = [name for name in names if name not in ARMS]
-    if unknown or not names:
-        raise CliError(f"--arms names {', '.join(unknown) or 'nothing'}", f"Choose from {', '.join(ARMS)}.")
+    if unknown or not (names or wanted == "none"):
+        raise CliError(f"--arms names {', '.join(unknown) or 'nothing'}", f"Choose from {', '.join(ARMS)}, or none.")
     if predictions and "online" not in names:
         raise CliError("--predictions writes the lists of arm online, which is not among the arms", "Add it to --arms.")
     return names
+
+
+def _added(add: list[str]) -> tuple[tuple[str, Path], ...]:
+    from evaluation.contenders import ARMS
+
+    found: dict[str, Path] = {}
+    for text in add:
+        name, _, path = text.partition("=")
+        if not name or not path or name in found or name in ARMS:
+            raise CliError(f"--add is {text!r}", "Expected NAME=FILE with a name that no other arm has.")
+        if not Path(path).is_file():
+            raise CliError(f"--add {name}: there is no file {path}", "Expected lists as --predictions writes them.")
+        found[name] = Path(path)
+    return tuple(found.items())
 
 
 def _encoder() -> TextEncoder:

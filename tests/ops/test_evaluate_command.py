@@ -97,3 +97,15 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, arguments: list[str], probl
         run("--events", events_file(tmp_path, 40), "--json", tmp_path / "found.json", *arguments)
     assert problem in error.value.problem
     assert error.value.next_step
+
+
+def test_lists_made_elsewhere_are_one_more_arm(tmp_path: Path) -> None:
+    out, again, events = tmp_path / "a.json", tmp_path / "b.json", events_file(tmp_path, 100)
+    common = ("--events", events, "--no-tune", "--replicates", 10)
+    run(*common, "--json", out, "--arms", "popularity", "--lists", tmp_path / "lists")
+    run(*common, "--json", again, "--arms", "none", "--add", f"theirs={tmp_path / 'lists' / 'popularity.jsonl'}")
+    ours, theirs = (json.loads(path.read_text())["arms"] for path in (out, again))
+    assert theirs["theirs"]["scores"] == ours["popularity"]["scores"]
+    (empty := tmp_path / "empty.jsonl").touch()
+    with pytest.raises(CliError, match="event 20 has no line"):
+        run(*common, "--json", out, "--arms", "none", "--add", f"none={empty}")
