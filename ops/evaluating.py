@@ -30,7 +30,7 @@ from ops.errors import CliError
 from streams.contracts import Item, ItemVector
 
 if TYPE_CHECKING:
-    from models.text import TextEncoder
+    from ops.embeddings import StoredEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Evaluation:
         stream: EventStream,
         told: Sequence[Item | None],
         options: Options,
-        encoder: Callable[[], TextEncoder],
+        encoder: Callable[[], StoredEncoder],
         show: Show,
     ) -> None:
         self.stream, self.options, self._show = stream, options, show
@@ -193,6 +193,7 @@ class Evaluation:
         for begin in range(0, len(items), 64):
             follow(begin, len(items))
             found |= {vector.item: vector for vector in cache.vectors(items[begin : begin + 64])}
+        encoder.save()
         mean = np.mean([np.frombuffer(one.vector_f32, "<f4") for one in found.values()], axis=0).astype("<f4")
         blank = _blank(encoder.fingerprint, mean)
         return [found.get(item) or blank(item) for item in self.stream.item_ids]

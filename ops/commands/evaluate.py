@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from models.text import TextEncoder
+    from ops.embeddings import StoredEncoder
 
 _FILE: dict[str, Any] = {"exists": True, "dir_okay": False, "readable": True}
 
@@ -173,11 +173,13 @@ def _added(add: list[str]) -> tuple[tuple[str, Path], ...]:
     return tuple(found.items())
 
 
-def _encoder() -> TextEncoder:
+def _encoder() -> StoredEncoder:
     from ops.commands.embed import text_encoder
+    from ops.embeddings import StoredEncoder
     from ops.settings import load
 
-    return text_encoder(load())
+    settings = load()
+    return StoredEncoder(text_encoder(settings), settings.data_dir / "embeddings")
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
