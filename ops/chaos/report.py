@@ -76,16 +76,43 @@ def lines(report: Report) -> list[str]:
         f"{report['outcomes']:,} outcomes, {report['states']:,} states, {report['near_ties']} near ties",
         "wrong:     " + ", ".join(f"{report[name]} {name.replace('_', ' ')}" for name in MUST_BE_ZERO),
         f"recovery:  p50 {_seconds(recovery['p50'])}, p90 {_seconds(recovery['p90'])}, max {_seconds(recovery['max'])} "
-        f"over {report['recoveries']} kills; of those that nothing else fell into p50 {_seconds(alone['p50'])}, "
-        f"max {_seconds(alone['max'])}, " + _shares(report["recovery_shares"]),
+        f"over {report['recoveries']} kills" + _without_figure(report["kills"] - report["recoveries"]),
+        f"           of {len(report['recoveries_alone_s'])} that no other fault fell into "
+        f"p50 {_seconds(alone['p50'])}, max {_seconds(alone['max'])}, " + _shares(report["recovery_shares"]),
+        *_deaths(report["deaths"]),
     ]
-    if report["deaths"]:
-        said.append(f"deaths:    {len(report['deaths'])} processes ended by themselves and were replaced")
     for name, found in report["findings"].items():
         said += [f"  {name}: {text}" for text in found[:_SHOWN_FINDINGS]]
         if len(found) > _SHOWN_FINDINGS:
             said.append(f"  {name}: … {len(found)} in all")
     return said
+
+
+def _without_figure(kills: int) -> str:
+    """Why some kills have no time of recovery: it is from a partition's last slate before to its first after."""
+    why = "the worker owned no partition yet, or one that had no slate before or after"
+    return f"; {kills} have no figure: {why}" if kills else ""
+
+
+def _deaths(deaths: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which processes ended although nobody had told them to, and what they said last."""
+    if not deaths:
+        return []
+    said = [
+        f"deaths:    {len(deaths)} processes ended by themselves and were replaced, as a supervisor would; expected of "
+        "those that start while the broker is away, or wake up to find that others have taken over"
+    ]
+    for one in deaths[:_SHOWN_FINDINGS]:
+        zombie = ", had been stopped and woken up" if one["zombie"] else ""
+        said.append(f"  {one['name']}, status {one['status']}{zombie}: {_cut(one['last_words'])}")
+    if len(deaths) > _SHOWN_FINDINGS:
+        said.append(f"  … {len(deaths)} in all, in the report that --report writes")
+    return said
+
+
+def _cut(words: str, width: int = 200) -> str:
+    line = " ".join(words.split())
+    return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def _seconds(value: float | None) -> str:

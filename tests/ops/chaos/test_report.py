@@ -34,6 +34,21 @@ def test_the_summary_shows_the_first_findings_and_how_many_there_are() -> None:
     assert "p50 5.00 s" in text and "detect 2.50 s, first slate 0.12 s" in text
 
 
+def test_kills_without_a_figure_are_explained() -> None:
+    assert "over 2 kills; 1 have no figure: the worker owned no partition" in "\n".join(report.lines(made()))
+    unknown = {"p50": None, "p90": None, "max": None}
+    text = "\n".join(report.lines(made(kills=2, recovery_seconds_alone=unknown, recoveries_alone_s=[])))
+    assert "no figure" not in text and "of 0 that no other fault fell into p50 unknown" in text
+
+
+def test_who_ended_by_himself_is_named_with_his_last_words() -> None:
+    death = {"name": "learn-0", "at": 0.0, "status": 1, "zombie": False, "last_words": "error: no Kafka\nanswers"}
+    text = "\n".join(report.lines(made(deaths=[death, death | {"name": "worker-1", "zombie": True}] + [death] * 5)))
+    assert "7 processes ended by themselves" in text and "while the broker is away" in text
+    assert "  learn-0, status 1: error: no Kafka answers\n" in text
+    assert "  worker-1, status 1, had been stopped and woken up: error" in text and "… 7 in all" in text
+
+
 def test_reports_are_written_read_and_summed_up(tmp_path: Path) -> None:
     faust = made(
         3, job="Faust table", lost=5, wrong_states=None, recovery_seconds={}, recoveries_s=[], recoveries_alone_s=[]
