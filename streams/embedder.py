@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Protocol
 import faust
 import numpy as np
 import stamina
+import structlog
 from mode.supervisors import CrashingSupervisor
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from streams.deadletters import dead_letter_headers
 from streams.host import faust_connection
 from streams.names import Topics
 from streams.validation import BadMessage, decode_item
+
+log = structlog.get_logger(__name__)
 
 
 class TextEncoder(Protocol):
@@ -154,6 +157,31 @@ class Embedder:
         return Outgoing(self._topics.items_dlq, record.key, record.value, headers)
 
 
+class CaughtUp:
+    """Says in the log that nothing waits to be encoded, once nothing has come for a while.
+
+    `later` is the event loop's `call_later`.
+    """
+
+    def __init__(self, later: Callable[[float, Callable[[], None]], asyncio.TimerHandle], seconds: float = 1.0) -> None:
+        self._later, self._seconds = later, seconds
+        self._answered = 0
+        self._saying: asyncio.TimerHandle | None = None
+
+    def working(self) -> None:
+        """A batch has come."""
+        if self._saying is not None:
+            self._saying.cancel()
+
+    def answered(self, records: int) -> None:
+        """A batch was answered, and so many records of it acknowledged."""
+        self._answered += records
+        self._saying = self._later(self._seconds, self._say)
+
+    def _say(self) -> None:
+        log.info("caught up: the items that came so far have their vectors", records=self._answered)
+
+
 def build_app(config: EmbedderConfig, encoder: TextEncoder) -> faust.App:
     """Return the Faust app whose one agent is the embedder. Its topics must exist: it creates none."""
     app = _app(config)
@@ -164,12 +192,15 @@ def build_app(config: EmbedderConfig, encoder: TextEncoder) -> faust.App:
     @app.agent(app.topic(config.topics.items, **raw), name="embedder", supervisor_strategy=CrashingSupervisor)
     async def embed(stream: Any) -> None:
         unacknowledged = stream.noack()
+        caught_up = CaughtUp(asyncio.get_running_loop().call_later)
         async for batch in _batches(unacknowledged, config.batch):
+            caught_up.working()
             async for attempt in stamina.retry_context(on=Exception, attempts=config.attempts, timeout=None):
                 with attempt:
                     answered = await _answer(batch, embedder, targets, app)
             for event in answered:
                 await unacknowledged.ack(event)
+            caught_up.answered(len(answered))
 
     return app
 

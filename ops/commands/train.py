@@ -58,6 +58,7 @@ def train(
         items = asyncio.run(_items(settings, cluster))
         log, bad = _log(settings, cluster, items, events, before)
         _require_events(log, bad)
+        _warn_of_unknown_items(log)
         started = time.monotonic()
         release = _train(items, log, seed)
         seconds = time.monotonic() - started
@@ -162,6 +163,16 @@ def _require_events(log: InteractionLog, bad: int) -> None:
             f"there are {known:,} interactions with known items "
             f"({len(log) - known:,} with unknown ones, {bad:,} bad records); training needs {LEAST_EVENTS}",
             "Send more events, or name a file with --events.",
+        )
+
+
+def _warn_of_unknown_items(log: InteractionLog) -> None:
+    """A release that was trained on half the catalogue would look like any other."""
+    if unknown := int((log.items < 0).sum()):
+        typer.echo(
+            f"warning: {unknown:,} of {len(log):,} interactions are with items that have no vector and teach nothing: "
+            "they were not sent, or `driftline embed` is not through: it logs `caught up` when it is. Train again then",
+            err=True,
         )
 
 

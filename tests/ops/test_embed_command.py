@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -49,6 +50,11 @@ async def test_it_embeds_with_the_installed_encoder_and_stops_when_told(
         while len(records := await wire.read(topics.item_vectors)) < len(ITEMS):
             assert process.poll() is None, process.communicate()[1].decode()
             await asyncio.sleep(0.2)
+        assert process.stderr is not None
+        async with asyncio.timeout(60):
+            while b"caught up" not in (line := await asyncio.to_thread(process.stderr.readline)):
+                assert line, "it ended without a word"
+        assert json.loads(line)["records"] == len(ITEMS)
     finally:
         process.send_signal(signal.SIGTERM)
         output, errors = process.communicate(timeout=60)

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import stamina
 from aiokafka.admin import AIOKafkaAdminClient
+from structlog.testing import capture_logs
 
 from streams.cluster import Cluster
 from streams.contracts import Item, ItemVector, encode, item_text
-from streams.embedder import Embedder, EmbedderConfig, VectorCache, _answer, build_app
+from streams.embedder import CaughtUp, Embedder, EmbedderConfig, VectorCache, _answer, build_app
 from streams.host import run
 from streams.names import Topics
 from tests.conftest import Wire
@@ -180,6 +181,30 @@ async def test_a_rebalance_during_encoding_drops_the_answers():
     app.consumer_generation_id = 3
     encoder.gate.set()
     assert (await answering, topic.sent) == ([], [])
+
+
+def test_it_says_that_it_has_caught_up_when_nothing_has_come_for_a_while():
+    class Timer:
+        cancelled = False
+
+        def cancel(self):
+            self.cancelled = True
+
+    timers = []
+
+    def later(seconds, say):
+        timers.append((Timer(), say))
+        return timers[-1][0]
+
+    caught_up = CaughtUp(later)
+    with capture_logs() as said:
+        for records in (3, 4):
+            caught_up.working()
+            caught_up.answered(records)
+        for timer, say in timers:
+            if not timer.cancelled:
+                say()
+    assert [(one["event"][:9], one["records"]) for one in said] == [("caught up", 7)]
 
 
 # --- on a real broker -------------------------------------------------------------------------------------
