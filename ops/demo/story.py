@@ -17,12 +17,22 @@ from ops.audit import floats
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a candidate's score was made of, and its place in the order of scores, from 1."""
+    """What a candidate's score was made of, and its place in the order of scores, from 1.
+
+    `base` is the model's part and `company`, that of counts: how it goes with what the user did last, how often it is
+    taken of late.
+    """
 
     base: float
     correction: float
     rank: int
     injected: bool
+    company: float = 0.0
+
+    @property
+    def taste(self) -> float:
+        """The model's part."""
+        return self.base - self.company
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +75,15 @@ def look(decision: Mapping[str, Any]) -> Look:
     """Read a decision's JSON."""
     candidates = decision["candidates"]
     base, correction, logits = (floats(decision[f"{name}_f32"]) for name in ("base", "correction", "logits"))
+    counted = [floats(term) for name, term in sorted(decision.get("terms", {}).items()) if name != "model"]
+    company = np.sum(counted, axis=0) if counted else np.zeros(len(base))
     first_injected = len(candidates) - decision["injected"]
     terms: dict[str, Terms] = {}
     for rank, column in enumerate(np.argsort(-logits, kind="stable").tolist(), start=1):
         item = candidates[column]
         if item is not None:
-            terms[item] = Terms(float(base[column]), float(correction[column]), rank, column >= first_injected)
+            numbers = float(base[column]), float(correction[column]), rank
+            terms[item] = Terms(*numbers, column >= first_injected, float(company[column]))
     slate = [candidates[column] for column in decision["chosen"]]
     covers = len(decision["covers"])
     return Look(decision["user"], decision["cause"]["item"], covers, slate, decision["uniform"], terms)
@@ -130,8 +143,11 @@ def _went(item: str, before: Look, after: Look) -> str:
 
 
 def _mover(earlier: Terms, now: Terms) -> str:
-    """Which term moved the score more: taste (base) or how often the item was shown of late (correction)."""
-    base, correction = now.base - earlier.base, now.correction - earlier.correction
-    if abs(correction) > abs(base):
-        return f"shown {'less' if correction > 0 else 'more'} often of late than its rivals"
+    """Which part moved the score most: taste, what goes with what was done last, or how often the item was shown."""
+    moved = {name: getattr(now, name) - getattr(earlier, name) for name in ("taste", "company", "correction")}
+    most = max(moved, key=lambda name: abs(moved[name]))
+    if most == "correction":
+        return f"shown {'less' if moved[most] > 0 else 'more'} often of late than its rivals"
+    if most == "company":
+        return f"{'goes' if now.rank < earlier.rank else 'others go'} better with what was done last"
     return "closer to the taste now" if now.rank < earlier.rank else "others are closer to the taste now"

@@ -22,7 +22,7 @@ STORY = Story(
     4,
     3,
     False,
-    [Change("Heat (1995)", 2, None, Terms(1.25, -0.5, 4, False), "new among the candidates")],
+    [Change("Heat (1995)", 2, None, Terms(1.25, -0.5, 4, False, 0.25), "new among the candidates")],
     OLD,
 )
 FIGURES = Figures(
@@ -59,7 +59,7 @@ def test_the_live_screen_shows_stages_then_figures() -> None:
     for words in ("1,200 of 5,000", "5.2 / 12.5 ms", "7 events", "0.0123", "0.125 (0.062)", "321"):
         assert words in said(shown), words
     head = "User 405 rated Fargo (1996) (number 3 of the slate), after 4 more"
-    for words in (head, "base –→+1.25", "rank –→4", "and 2 more"):
+    for words in (head, "taste –→+1.00", "company –→+0.25", "rank –→4", "and 2 more"):
         assert words in said(shown), words
 
 

@@ -21,11 +21,17 @@ def decision(
     did: str = "i0",
     injected: int = 0,
     uniform: bool = False,
+    company: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """A decision over the candidates of `scores`: base and correction; the last `injected` were drawn evenly."""
+    """A decision over the candidates of `scores`: base and correction; the last `injected` were drawn evenly.
+
+    `company` of the base comes from counts, in two terms.
+    """
     candidates: list[str | None] = [None, *scores]  # an empty column first
     base = np.array([-np.inf, *(pair[0] for pair in scores.values())], np.float32)
     correction = np.array([0, *(pair[1] for pair in scores.values())], np.float32)
+    counted = np.array([0, *((company or {}).get(item, 0.0) for item in scores)], np.float32)
+    terms = {"near": 2 * counted, "popularity": -counted, "model": base - counted}
     columns = {"base_f32": base, "correction_f32": correction, "logits_f32": base + correction}
     return {
         "user": "anna",
@@ -35,6 +41,7 @@ def decision(
         "injected": injected,
         "uniform": uniform,
         "chosen": [candidates.index(item) for item in slate],
+        "terms": {name: base64.b64encode(term.tobytes()).decode() for name, term in terms.items()},
         **{name: base64.b64encode(column.tobytes()).decode() for name, column in columns.items()},
     }
 
@@ -71,6 +78,23 @@ def test_the_correction_is_named_when_it_moved_the_score() -> None:
     came, went = reasons(decision(BEFORE, ["i1", "i2"]), after)
     assert came == {"Film 4": "shown less often of late than its rivals"}
     assert went == {"Film 2": "shown more often of late than its rivals"}
+
+
+def test_company_is_named_when_it_moved_the_score() -> None:
+    before = decision(BEFORE, ["i1", "i2"], company={"i2": 1.0})
+    after = decision({**BEFORE, "i4": (6.0, 0.5), "i2": (2.5, 0.0)}, ["i4", "i1"], company={"i4": 3.5})
+    came, went = reasons(before, after)
+    assert came == {"Film 4": "goes better with what was done last"}
+    assert went == {"Film 2": "others go better with what was done last"}
+    terms = look(after).candidates["i4"]
+    assert (terms.base, terms.company, terms.taste) == (6.0, 3.5, 2.5)
+
+
+def test_a_decision_from_before_there_were_terms_is_all_taste() -> None:
+    old = decision(BEFORE, ["i1", "i2"])
+    del old["terms"]
+    terms = look(old).candidates["i3"]
+    assert (terms.taste, terms.company) == (3.0, 0.0)
 
 
 @pytest.mark.parametrize(
