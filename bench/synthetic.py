@@ -28,6 +28,7 @@ TEXT_DIM = 64
 ITEMS_PER_CLUSTER = 50
 TRAINED_USERS, TRAINED_EVENTS = 200, 40
 COUNTED_USERS, COUNTED_EVENTS = 2_000, 60
+COUNTED_WEIGHT = 0.3
 ZIPF = 0.6
 MINUTE_MS = 60_000
 
@@ -80,7 +81,9 @@ class Synthetic:
             items = rows[self._liked(users, random)]
             counts.learn(recent.follow(users, items, np.full(len(users), at * MINUTE_MS)).recent, items)
         arrays = release.arrays | counts.arrays()
-        arrays["blend.weights"] = np.ones((1, len(sections.features(arrays))), np.float32)
+        # As far as a learned blend goes: heavier ones make slates nearly certain, and their marginals dear.
+        weights = [1.0 if feature == sections.MODEL else COUNTED_WEIGHT for feature in sections.features(arrays)]
+        arrays["blend.weights"] = np.array([weights], np.float32)
         return replace(release, arrays=arrays, source=counts.config.source)
 
     def histories(self, users: int, most: int, until: int) -> list[UserState]:
