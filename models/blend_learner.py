@@ -128,7 +128,9 @@ class BlendLearner:
         features[rows < 0] = 0
         hit = (rows == items[:, None]) & (rows >= 0)
         targets = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
-        return Examples(rows, features, contexts(self._edges, before.events, before.gap_s, before.recent), targets)
+        # Counting may look further back than serving does, and a context is to be what the worker will see.
+        recent = before.recent[:, : counts.length]
+        return Examples(rows, features, contexts(self._edges, before.events, before.gap_s, recent), targets)
 
     def scores(self, examples: Examples) -> Float32:
         """[n, C] as served with the weights of now; -inf where there is no candidate."""

@@ -2,8 +2,8 @@
 
 Two items that one user took within a few events of each other are a pair. A channel says what a pair counts, by how
 far apart the two were and which came first; counts fade with a half-life in events. A table is a channel as it is
-read: divided by powers of both items' own counts, or as a logarithm of the lift. Each item keeps its ``neighbours``
-strongest pairs; what else there was is forgotten. Knows nothing of users (see models/recent.py), models or streams.
+read: divided by powers of both items' own counts. Each item keeps its ``neighbours`` strongest pairs; what else there
+was is forgotten. Knows nothing of users (see models/recent.py), models or streams.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ import numpy as np
 import numpy.typing as npt
 
 from models import sections
-from models.config import Bool, Float32, Int64
+from models.config import Float32, Int64
 from models.cooccurrence import ServingCounts
+from models.fading import FadingCounts
 from models.neighbours import NeighbourLists
 from models.sections import ITSELF
 
-Float64 = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[Any]]
 
 BLOCK = 256
 """Events counted at a time, however many are given: which pairs a full row drops depends on it."""
 
 _RESCALE_AT = 2.0**40
-_LIFT = 2000.0
-"""The lift is taken as if there had been so many events: (pairs x 2000) / (one's count x the other's)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
     """What a pair counts: ``decay`` to the power of the events between, times ``forward`` in the row of the earlier
-    item and ``backward`` in that of the later one; nothing beyond ``window`` events; half after ``half_life`` events.
+    item and ``backward`` in that of the later one; nothing beyond ``window`` events; half after ``half_life`` events,
+    at least 10.
 
     Raises:
         ValueError: a field is outside its range.
@@ -48,8 +47,8 @@ class Channel:
     backward: float = 1.0
 
     def __post_init__(self) -> None:
-        _at_least_one("Channel.window", self.window)
-        _positive("Channel.half_life", self.half_life)
+        _at_least("Channel.window", self.window, 1)
+        _at_least("Channel.half_life", self.half_life, 10)
         for name in ("decay", "forward", "backward"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Channel.{name} is {getattr(self, name)}, expected 0 to 1")
@@ -62,7 +61,6 @@ class Table:
     Attributes:
         channel: its name.
         own_power, other_power: pairs are divided by the counts of the row's item and of its neighbour to these powers.
-        lift: read log(1 + lift) instead; the powers do not matter then.
         read: how many of a user's last items are looked up.
         read_decay: what an item counts there, to the power of the events after it.
         floor: the sum at which the logarithm of the feature begins to rise (see models/blend.py).
@@ -74,13 +72,12 @@ class Table:
     channel: str
     own_power: float = 0.25
     other_power: float = 0.35
-    lift: bool = False
     read: int = 20
     read_decay: float = 0.8
-    floor: float = 0.01
+    floor: float = 0.05
 
     def __post_init__(self) -> None:
-        _at_least_one("Table.read", self.read)
+        _at_least("Table.read", self.read, 1)
         _positive("Table.floor", self.floor)
 
 
@@ -89,7 +86,7 @@ def _channels() -> dict[str, Channel]:
 
 
 def _tables() -> dict[str, Table]:
-    return {"near": Table("near"), "near_lift": Table("near", lift=True), "next": Table("next", read=3, read_decay=0.5)}
+    return {"near": Table("near"), "next": Table("next", read=3, read_decay=0.5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +114,9 @@ class CountsConfig:
     repeats: int = 0
 
     def __post_init__(self) -> None:
-        _at_least_one("CountsConfig.neighbours", self.neighbours)
+        _at_least("CountsConfig.neighbours", self.neighbours, 1)
         for half_life in self.popularity:
-            _positive("CountsConfig.popularity", half_life)
+            _at_least("CountsConfig.popularity", half_life, 1)
         for name, table in self.tables.items():
             if table.channel not in self.channels:
                 raise ValueError(f"table {name} reads {table.channel!r}, expected one of {list(self.channels)}")
@@ -142,8 +139,8 @@ class Counts:
         self.window = max(channel.window for channel in channels)
         self._weights = _pair_weights(channels, self.window)
         self._pairs = NeighbourLists(items, self.config.neighbours, len(channels))
-        self._own = _Fading(items, [channel.half_life for channel in channels])
-        self._popularity = _Fading(items, list(self.config.popularity))
+        self._own = FadingCounts(items, [channel.half_life for channel in channels])
+        self._popularity = FadingCounts(items, list(self.config.popularity))
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -231,10 +228,6 @@ class Counts:
 
     def _read(self, table: Table, at: int, rows: Int64, neighbours: npt.NDArray[np.int32], counted: Float32) -> Float32:
         own = self._own.counts[:, at] / self._own.worth[at]
-        if table.lift:
-            smooth = (own + 1).astype(np.float32)
-            lift: Float32 = np.log1p(counted * np.float32(_LIFT) / (smooth[rows][:, None] * smooth[neighbours]))
-            return lift
         # An item in a pair was in an event, so its count is not 0 but where rounding made it so.
         known = np.maximum(own, 1e-6)
         mine, theirs = (known**-power for power in (table.own_power, table.other_power))
@@ -278,43 +271,6 @@ class Counts:
         return counts
 
 
-class _Fading:
-    """Events of each item, by several half-lives. Instead of all counts shrinking, each event adds more than the last.
-
-    `counts` float64 [n, H], and what an event is `worth` now, float64 [H]: their quotient is what a reader wants.
-    """
-
-    def __init__(self, items: int, half_lives: list[float]) -> None:
-        self._growth: Float64 = 2.0 ** (1 / np.array(half_lives, np.float64))
-        self.worth: Float64 = np.ones(len(half_lives))
-        self.counts: Float64 = np.zeros((items, len(half_lives)))
-
-    def grow(self, items: int) -> None:
-        more = max(0, items - len(self.counts))
-        self.counts = np.pad(self.counts, ((0, more), (0, 0)))
-
-    def add(self, items: Int64) -> Float64:
-        """Count n events; what each is worth, [n, H]."""
-        worth = self.worth * self._growth ** np.arange(1, len(items) + 1)[:, None]
-        known: Bool = items >= 0
-        np.add.at(self.counts, items[known], worth[known])
-        if len(items):
-            self.worth = worth[-1]
-        return worth
-
-    def rescale(self) -> Float64:
-        """Make an event worth 1 again; what everything was divided by, [H]."""
-        by = self.worth
-        self.counts, self.worth = self.counts / by, np.ones_like(by)
-        return by
-
-    def state(self) -> Arrays:
-        return {"counts": self.counts, "worth": self.worth}
-
-    def restore(self, counts: Float64, worth: Float64) -> None:
-        self.counts, self.worth = counts.copy(), worth.copy()
-
-
 def _pair_weights(channels: list[Channel], window: int) -> Float32:
     """[2, window, channels]: what a pair counts in the earlier item's row and in the later one's, by age from 0."""
     age = np.arange(window)
@@ -339,6 +295,6 @@ def _positive(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}, expected a positive number")
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1")
+def _at_least(name: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} is {value}, expected at least {least}")

@@ -13,13 +13,13 @@ from models.recent import Before, RecentItems
 
 ITEMS = 30
 COUNTS = CountsConfig(
-    channels={"near": Channel(window=3, half_life=500), "next": Channel(window=1, backward=0)},
+    channels={"near": Channel(window=5, half_life=500), "next": Channel(window=1, backward=0)},
     tables={"near": Table("near", read=3), "next": Table("next", read=1)},
     neighbours=8,
     popularity=(200,),
 )
 FEATURES = ["model", "near", "near.missing", "next", "next.missing", "popularity_200"]
-CONFIG = BlendConfig(edges={"events": (2, 4), "gap_s": (0,)}, modelled=6, counted=5, batch=16)
+CONFIG = BlendConfig(edges={"events": (4,), "gap_s": (0,), "repeat": (0.5,)}, modelled=6, counted=5, batch=16)
 
 
 def examples(events: int, seed: int = 0) -> Examples:
@@ -31,7 +31,7 @@ def examples(events: int, seed: int = 0) -> Examples:
     features[rows < 0] = 0
     targets = np.where(rows >= 0, features[:, :, 0] + random.gumbel(size=rows.shape) / 2, -9).argmax(axis=1)
     targets[random.random(events) < 0.1] = -1
-    return Examples(rows, features, random.integers(6, size=events), targets)
+    return Examples(rows, features, random.integers(8, size=events), targets)
 
 
 def loss(learner: BlendLearner, of: Examples) -> float:
@@ -98,7 +98,7 @@ def test_restored_it_goes_on_to_the_same_bits() -> None:
     assert learner.learn(examples(100, 2)) == other.learn(examples(100, 2))
     for name, array in learner.state().items():
         np.testing.assert_array_equal(array, other.state()[name])
-    with pytest.raises(ValueError, match=r"expected .1 . contexts, features. .7, 5."):
+    with pytest.raises(ValueError, match=r"expected .1 . contexts, features. .9, 5."):
         BlendLearner.restore(CONFIG, FEATURES[:5], learner.state())
 
 
@@ -116,7 +116,7 @@ def test_it_goes_on_from_the_weights_of_a_release() -> None:
     weights = learner.arrays()["blend.weights"]
     other.adopt(weights)
     np.testing.assert_allclose(other.arrays()["blend.weights"], weights, atol=1e-6)
-    with pytest.raises(ValueError, match=r"expected .6, 6."):
+    with pytest.raises(ValueError, match=r"expected .8, 6."):
         other.adopt(weights[:2])
 
 
@@ -127,7 +127,7 @@ def stream() -> tuple[Counts, Before, Int64]:
     users, items = random.integers(5, size=400), random.integers(ITEMS, size=400)
     before = recent.follow(users, items, np.arange(400) * 700)
     counts.learn(before.recent, items)
-    users, items = random.integers(9, size=30), random.integers(-1, ITEMS, size=30)
+    users, items = random.integers(9, size=30), random.integers(-1, 6, size=30)
     return counts, recent.follow(users, items, np.arange(30) * 700 + 400_000), items
 
 
@@ -156,8 +156,11 @@ def test_examples_are_what_a_worker_would_have_had() -> None:
     assert len({tuple(row[row >= 0]) for row in of.rows}) > 20
     assert not of.features[of.rows < 0].any()
     edges = {name: np.array(cuts, np.float32) for name, cuts in CONFIG.edges.items()}
-    np.testing.assert_array_equal(of.contexts, contexts(edges, before.events, before.gap_s, before.recent))
+    np.testing.assert_array_equal(of.contexts, contexts(edges, before.events, before.gap_s, before.recent[:, :3]))
     assert len(set(of.contexts)) > 2
+    # Pairs are counted five events apart, but a worker keeps the last three.
+    further = contexts(edges, before.events, before.gap_s, before.recent)
+    assert before.recent.shape[1] == 5 and (further != of.contexts).any()
 
 
 def test_scores_are_those_that_a_release_serves() -> None:
@@ -170,8 +173,9 @@ def test_scores_are_those_that_a_release_serves() -> None:
     assert blend.features == FEATURES
     model = np.where(of.rows >= 0, np.take_along_axis(scores, np.maximum(of.rows, 0), axis=1), -np.inf)
     columns = {name: known[of.rows] for name, known in serving.columns.items()}
-    at = blend.contexts(before.events, before.gap_s, before.recent)
-    terms = blend.terms(model.astype(np.float32), serving.sums(before.recent, of.rows), columns, at)
+    recent = before.recent[:, : serving.length]
+    at = blend.contexts(before.events, before.gap_s, recent)
+    terms = blend.terms(model.astype(np.float32), serving.sums(recent, of.rows), columns, at)
     np.testing.assert_allclose(learner.scores(of), total(terms), atol=1e-5)
 
 

@@ -18,7 +18,7 @@ CONFIG = CountsConfig(
     },
     tables={
         "near": Table("near", own_power=0.25, other_power=0.5, read=3, read_decay=0.6),
-        "lift": Table("near", lift=True, read=5),
+        "far": Table("near", own_power=0.5, other_power=0.0, read=5),
         "next": Table("next", own_power=1.0, other_power=0.0, read=1),
         "back": Table("back", own_power=0.0, other_power=0.0, read=2, read_decay=1.0),
     },
@@ -77,10 +77,7 @@ def test_tables_are_what_the_definition_says() -> None:
         pairs, own = plain(log, CONFIG.channels[table.channel])
         expected = np.zeros((ITEMS, ITEMS))
         for (row, column), count in pairs.items():
-            if table.lift:
-                expected[row, column] = np.log1p(2000 * count / ((own[row] + 1) * (own[column] + 1)))
-            else:
-                expected[row, column] = count * own[row] ** -table.own_power * own[column] ** -table.other_power
+            expected[row, column] = count * own[row] ** -table.own_power * own[column] ** -table.other_power
         np.testing.assert_allclose(dense(arrays, name), expected, rtol=2e-4, atol=1e-7, err_msg=name)
 
 
@@ -133,11 +130,11 @@ def test_bounded_rows_keep_the_pairs_that_come_again() -> None:
 
 
 def test_counts_go_on_after_many_rescalings_as_if_none_had_been() -> None:
-    channels = {name: Channel(window=2, half_life=8) for name in ("near", "other")}
+    channels = {name: Channel(window=2, half_life=10) for name in ("near", "other")}
     config = CountsConfig(channels=channels, tables={"near": Table("near")}, neighbours=ITEMS, popularity=(2,))
     log = list(stream(2000))
     counts, _ = learned(log, config)
-    assert counts._own.worth.max() < 2.0**41 * 2**32
+    assert counts._own.worth.max() < 2.0**41 * 2**26
     pairs, own = plain(log[-400:], channels["near"])
     matrix = dense(counts.arrays(), "near")
     for (row, column), count in pairs.items():
@@ -207,7 +204,7 @@ def test_a_view_of_some_rows_serves_what_the_release_would() -> None:
     [
         (lambda: Channel(window=0), "Channel.window is 0"),
         (lambda: Channel(decay=1.5), "Channel.decay is 1.5"),
-        (lambda: Channel(half_life=0), "Channel.half_life is 0"),
+        (lambda: Channel(half_life=9), "Channel.half_life is 9, expected at least 10"),
         (lambda: Table("near", floor=0), "Table.floor is 0"),
         (lambda: Table("near", read=0), "Table.read is 0"),
         (lambda: CountsConfig(source="none"), "CountsConfig.source is 'none'"),
