@@ -56,6 +56,16 @@ class Exemplars:
             self._add(log.part(slice(start, start + self.capacity)))
         return np.arange(self.total - len(log), self.total)
 
+    def items_at(self, numbers: Int64) -> Int64:
+        """Items of these interactions; anything where a number is -1."""
+        items: Int64 = self._at("items", numbers)
+        return items
+
+    def times_at(self, numbers: Int64) -> Int64:
+        """Their times, ms; anything where a number is -1."""
+        times: Int64 = self._at("times_ms", numbers)
+        return times
+
     def newest(self, users: Int64) -> Int64:
         """[B] number of the last interaction of each user, -1 for users without any."""
         return np.array([self._newest.get(user, NONE) for user in users.tolist()], np.int64)

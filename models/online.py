@@ -22,6 +22,7 @@ from models.batches import Batch, InteractionLog
 from models.config import EvolutionConfig, Float32, Int64
 from models.exemplars import Exemplars, History
 from models.features import FeatureSpace, ItemFeatures
+from models.horizon_learner import HorizonConfig, HorizonLearner
 from models.learner import Learner, TrainConfig, seeded
 from models.release import Release
 from models.train import Progress, check_log, warm_up
@@ -41,6 +42,7 @@ class OnlineConfig:
         recent: pieces a step that end in what the round brought.
         replayed: pieces a step from all that is remembered.
         exemplars: interactions that are remembered, at most.
+        horizon: of the head for later times; None leaves it out.
 
     Raises:
         ValueError: a field is outside its range.
@@ -52,6 +54,7 @@ class OnlineConfig:
     recent: int = 12
     replayed: int = 20
     exemplars: int = 1_000_000
+    horizon: HorizonConfig | None = field(default_factory=HorizonConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "recent", "replayed"):
@@ -97,6 +100,10 @@ class OnlineTrainer:
         self._facts: dict[str, Any] = {"warm_up": len(log), "seed": seed}
         warm_up(self._learner, log, self._random, progress)
         self._exemplars.add(log)
+        if self._horizon is not None:
+            self._horizon.count(log.items)
+            with seeded(int(self._random.integers(2**62)), device):
+                self._horizon.warm_up(self._exemplars, self._random)
 
     def _set_up(
         self,
@@ -113,6 +120,10 @@ class OnlineTrainer:
         self._space = space
         self._learner = Learner(space.matrix(features), config.training, seed=seed, device=device)
         self._exemplars = Exemplars(config.exemplars)
+        topics = slice(len(space.text_mean), len(space.text_mean) + len(space.vocabulary))
+        self._horizon: HorizonLearner | None = None
+        if config.horizon is not None:
+            self._horizon = HorizonLearner(config.horizon, self._learner, topics, seed=seed)
         self._random = np.random.default_rng(seed)
 
     # -- what comes in ---------------------------------------------------------------------------------
@@ -153,6 +164,9 @@ class OnlineTrainer:
                 batch = self._batch(ends)
                 if batch.targets.any():
                     losses.append(self._learner.step(batch, competitors, self._random))
+            if self._horizon is not None and losses:
+                self._horizon.count(log.items)
+                self._horizon.learn(self._exemplars, self._random)
         self.rounds += 1
         self.events += len(log)
         return float(np.mean(losses)) if losses else float("nan")
@@ -177,6 +191,8 @@ class OnlineTrainer:
         if unknown:
             raise ValueError(f"adopt: release {release.id} has items that the trainer has not, {unknown[0]!r} first")
         self._learner.adopt(release.arrays, np.array([self._row[item] for item in release.item_ids], np.int64))
+        if self._horizon is not None:
+            self._horizon.adopt(release.arrays)
 
     # -- what goes out ---------------------------------------------------------------------------------
 
@@ -192,7 +208,7 @@ class OnlineTrainer:
             self.config.training.model,
             self._space,
             tuple(self.item_ids[row] for row in known),
-            self._learner.arrays(known),
+            self._learner.arrays(known) | (self._horizon.arrays() if self._horizon is not None else {}),
             self.text_encoder,
             facts,
         )
@@ -202,6 +218,8 @@ class OnlineTrainer:
         directory.mkdir(parents=True, exist_ok=True)
         arrays = {f"learner.{name}": array for name, array in self._learner.state().items()}
         arrays |= {f"exemplars.{name}": array for name, array in self._exemplars.arrays().items()}
+        if self._horizon is not None:
+            arrays |= {f"horizon.{name}": array for name, array in self._horizon.state().items()}
         arrays |= {"space.text_mean": self._space.text_mean}
         arrays |= {"features.text": self.features.text, "features.years": np.asarray(self.features.years, np.int64)}
         # asarray, because ascontiguousarray turns a scalar into a vector.
@@ -250,6 +268,8 @@ class OnlineTrainer:
         made.text_encoder, made._facts = state["text_encoder"], state["facts"]
         made.rounds, made.events = state["rounds"], state["events"]
         made._learner.restore(_section(arrays, "learner."))
+        if made._horizon is not None:
+            made._horizon.restore(_section(arrays, "horizon."))
         made._exemplars = Exemplars.restored(made.config.exemplars, state["exemplars"], _section(arrays, "exemplars."))
         made._random.bit_generator.state = state["random"]
         return made
@@ -287,7 +307,8 @@ class OnlineTrainer:
 def _config(fields: dict[str, Any]) -> OnlineConfig:
     training = fields["training"]
     training = TrainConfig(**(training | {"model": EvolutionConfig(**training["model"])}))
-    return OnlineConfig(**(fields | {"training": training}))
+    horizon = fields["horizon"] and HorizonConfig(**fields["horizon"])
+    return OnlineConfig(**(fields | {"training": training, "horizon": horizon}))
 
 
 def _section(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

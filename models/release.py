@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_safetensors
 from safetensors.numpy import save as dump_safetensors
 
-from models import sections
+from models import horizon, sections
 from models.config import ACTIONS, EvolutionConfig
 from models.features import FeatureSpace
 
-FORMAT = 2
-"""Written for a release with counts and a blend; one without them is of format 1, as it always was."""
+FORMAT = 3
+"""Written for a release with a head for later times; with counts and a blend only it is 2, without either 1."""
 WEIGHTS, MANIFEST = "weights.safetensors", "release.json"
 
 
@@ -39,7 +39,8 @@ class Release:
         config: shape of the evolution model.
         space: where item features become columns.
         item_ids: n items that the training saw; row i of ``tower.residual`` belongs to item i.
-        arrays: float32 weights by name, as in ``expected_shapes``; counts and blend besides, as in models/sections.py.
+        arrays: float32 weights by name, as in ``expected_shapes``; counts and blend besides, as in models/sections.py,
+            and a head for later times, as in models/horizon.py.
         text_encoder: fingerprint of the encoder that made the text vectors.
         facts: how it was trained, for people: JSON values only.
         source: of the tables of counts the one that gives candidates; none in a release without counts.
@@ -60,7 +61,7 @@ class Release:
         if len(set(self.item_ids)) != len(self.item_ids):
             raise ValueError("Release.item_ids holds an id twice, expected distinct ids")
         expected = expected_shapes(self.config, self.space.columns, len(self.item_ids))
-        optional = sections.optional(self.arrays)
+        optional = sections.optional(self.arrays) | horizon.optional(self.arrays)
         if odd := sorted((self.arrays.keys() - optional) ^ expected.keys()):
             raise ValueError(f"Release.arrays: missing or unexpected {odd}")
         for name, shape in expected.items():
@@ -70,11 +71,14 @@ class Release:
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} holds NaN or infinity, expected finite weights")
         sections.check(self.arrays, len(self.item_ids), self.source)
+        horizon.check(self.arrays, self.config.dim, len(self.space.vocabulary))
 
     @property
     def format(self) -> int:
         """The oldest format that can say all of it, so that what an older version can read it does read."""
-        return FORMAT if self.source else 1
+        if horizon.optional(self.arrays):
+            return FORMAT
+        return 2 if self.source else 1
 
     @cached_property
     def id(self) -> str:

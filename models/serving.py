@@ -16,6 +16,7 @@ from models.blend import Blend
 from models.config import EvolutionConfig, Float32, Int64, UInt8, time_buckets
 from models.cooccurrence import ServingCounts
 from models.features import ItemFeatures, ItemVectors
+from models.horizon import Horizon, optional
 from models.release import Release
 from models.ring import RingCache
 
@@ -34,6 +35,8 @@ class ServingModel:
         text_dim: numbers in such a vector.
         items: how many the release knows, each in a row of its own.
         counts, blend: of the release, None where it has none.
+        horizon: its head for later times, None where it has none.
+        topics: categories that the release knows, in the order of the head's topics.
     """
 
     def __init__(self, release: Release) -> None:
@@ -44,12 +47,14 @@ class ServingModel:
         self.items: int = len(release.item_ids)
         self.counts: ServingCounts | None = ServingCounts(release.arrays, release.source) if release.source else None
         self.blend: Blend | None = Blend(release.arrays) if release.source else None
+        self.topics: tuple[str, ...] = release.space.vocabulary
         self._space = release.space
         self._row_of = {item: row for row, item in enumerate(release.item_ids)}
         self._tower = _section(release.arrays, "tower.")
         weights = _section(release.arrays, "evolution.")
         self._weights = weights
         self._temperature = np.float32(np.exp(weights["log_temperature"]))
+        self.horizon = Horizon(release.arrays, self._temperature) if optional(release.arrays) else None
         self._layers = [Layer(_section(weights, f"layers.{at}."), self.config) for at in range(self.config.layers)]
 
     @property
@@ -91,6 +96,21 @@ class ServingModel:
         """[B, d + 1] from hidden states [B, d]: a unit vector over the temperature, and 1 for the item's bias."""
         out = np.ones((len(hidden), self.dim + 1), np.float32)
         out[:, :-1] = _unit(hidden) / self._temperature
+        return out
+
+    def future_vectors(self, hidden: Float32, now_ms: Int64, ahead_ms: Int64) -> Float32:
+        """[B, d + 1] the vectors as they will be ``ahead_ms`` [B] after the events that the states follow, whose times
+        are ``now_ms`` [B]; for 0 and less they are those of `user_vectors`, to the byte.
+
+        Raises:
+            ValueError: the release has no head for later times.
+        """
+        out = self.user_vectors(hidden)
+        later = ahead_ms > 0
+        if later.any():
+            if self.horizon is None:
+                raise ValueError(f"release {self.release_id} has no head for later times")
+            out[later] = self.horizon.vectors(hidden[later], now_ms[later], ahead_ms[later])
         return out
 
     def new_cache(self, rows: int) -> RingCache:

@@ -22,6 +22,7 @@ from ops.commands import (
     erase,
     evaluate,
     events,
+    interest,
     kafka,
     learn,
     read,
@@ -48,6 +49,7 @@ app.add_typer(events.items_app, name="items", help="The catalogue: send items.")
 app.add_typer(events.events_app, name="events", help="What users do: send events.")
 app.command("recommend")(read.recommend)
 app.command("watch")(read.watch)
+app.command("interest")(interest.interest)
 app.command("erase")(erase.erase)
 app.command("embed")(embed.embed)
 app.command("worker")(worker.worker)

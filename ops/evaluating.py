@@ -142,7 +142,7 @@ class Evaluation:
             log,
             items,
             self.vectors(),
-            OnlineConfig(training),
+            OnlineConfig(training, horizon=None),  # nothing is asked about later times
             seed=options.seed,
             progress=lambda epoch, epochs, loss: follow(epoch, epochs),
             device=options.device,

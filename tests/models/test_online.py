@@ -7,6 +7,7 @@ import torch
 from models.batches import InteractionLog
 from models.config import EvolutionConfig
 from models.features import ItemFeatures
+from models.horizon_learner import HorizonConfig
 from models.learner import TrainConfig
 from models.online import OnlineConfig, OnlineTrainer
 from models.release import Release
@@ -14,7 +15,8 @@ from models.serving import ServingModel
 from tests.models.test_train import CATEGORIES, ITEMS, catalogue, next_categories, walks
 
 TRAINING = TrainConfig(EvolutionConfig(dim=16, window=8, hidden=32), epochs=8, learning_rate=1e-2, average=0.9)
-CONFIG = OnlineConfig(TRAINING, learning_rate=5e-3, steps=3, recent=6, replayed=6)
+HORIZON = HorizonConfig(hidden=8, warm_up=32, passes=1)
+CONFIG = OnlineConfig(TRAINING, learning_rate=5e-3, steps=3, recent=6, replayed=6, horizon=HORIZON)
 ONE = np.array([0])
 
 
@@ -85,7 +87,7 @@ def test_saved_and_loaded_it_goes_on_as_if_it_had_never_stopped(
     training = TrainConfig(**{field: getattr(TRAINING, field) for field in TRAINING.__slots__})
     object.__setattr__(training, "full_softmax_items", full_softmax_items)
     object.__setattr__(training, "negatives", 8)
-    whole.config = OnlineConfig(training, 5e-3, steps=3, recent=6, replayed=6)
+    whole.config = OnlineConfig(training, 5e-3, steps=3, recent=6, replayed=6, horizon=HORIZON)
     whole._learner.config = training
     whole.put_items(*new_items(2))
     whole.learn(with_new_items(0))
@@ -218,7 +220,7 @@ def test_an_adopted_release_is_where_training_goes_on(trainer: OnlineTrainer) ->
     trainer.adopt(first)
     released = trainer.release()
     for name, array in first.arrays.items():
-        if name not in ("tower.residual", "tower.item_bias", "tower.new_item_bias"):
+        if name not in ("tower.residual", "tower.item_bias", "tower.new_item_bias", "horizon.everybody"):
             np.testing.assert_array_equal(released.arrays[name], array)
     np.testing.assert_array_equal(released.arrays["tower.residual"][:ITEMS], first.arrays["tower.residual"])
     assert not released.arrays["tower.residual"][ITEMS:].any()
