@@ -21,7 +21,7 @@ class Before:
     Attributes:
         recent: [n, L] rows of their last items, newest first, -1 where unknown or none.
         events: [n] how many events they had had.
-        gap_s: [n] seconds between the last two of those, -1 for fewer.
+        gap_s: [n] seconds between the last two of those, 0 where the clock went back, -1 for fewer.
     """
 
     recent: Int64
@@ -58,7 +58,7 @@ class RecentItems:
             row[1:] = row[:-1]
             row[0] = item
             if self._events[place]:
-                self._gap_s[place] = (time_ms - self._last_ms[place]) / 1000
+                self._gap_s[place] = max(0, time_ms - self._last_ms[place]) / 1000
             self._events[place] += 1
             self._last_ms[place] = time_ms
         return Before(recent, events, gap_s)

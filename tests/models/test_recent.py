@@ -18,7 +18,7 @@ def expected(log: list[Event], at: int) -> tuple[list[int], int, float]:
     """What a reader of the whole log would say of the user before event `at`."""
     past = [(item, time) for user, item, time in log[:at] if user == log[at][0]]
     items = [item for item, _ in reversed(past)][:LENGTH]
-    gap = (past[-1][1] - past[-2][1]) / 1000 if len(past) > 1 else -1.0
+    gap = max(0, past[-1][1] - past[-2][1]) / 1000 if len(past) > 1 else -1.0
     return items + [-1] * (LENGTH - len(items)), len(past), gap
 
 
