@@ -137,7 +137,7 @@ class Continual:
         decided = self._decide()
         loss = self.trainer.learn(log)
         self._since += 1
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and (log.items >= 0).any():  # NaN is also what a round without known items gives
             self._recover()
         # What is being watched is judged to the end first: a bad release must not be followed by its like.
         if self._candidate is None and self._previous is None and self._since >= self.config.rounds:

@@ -5,14 +5,17 @@ Knows which setting belongs to whom; decides nothing and computes nothing.
 
 from __future__ import annotations
 
+from models.continual import Judge
 from ops.settings import Settings
 from policy.slate import PolicyConfig
 from streams.cluster import Cluster
 from streams.engine_config import EngineConfig
+from streams.judge import judge
 from streams.names import Topics
 from streams.pipeline import PipelineConfig
 from streams.state import StateLimits
 from streams.stores import DiskConfig
+from streams.trainer import TrainerConfig
 from streams.validation import EventRules
 from streams.worker import WorkerConfig
 
@@ -38,6 +41,27 @@ def policy_config(settings: Settings) -> PolicyConfig:
         beta=settings.policy_beta,
         seed=settings.policy_seed,
         marginals=settings.policy_marginals,
+    )
+
+
+def release_judge(settings: Settings) -> Judge:
+    """What judges releases before they are served: by the slates that the workers would make of them."""
+    return judge(policy_config(settings), filter_seen=settings.policy_filter_seen)
+
+
+def trainer_config(settings: Settings, cluster: Cluster) -> TrainerConfig:
+    """Where and how often weights are trained."""
+    return TrainerConfig(
+        cluster=cluster,
+        app_id=settings.app_id,
+        topics=Topics(settings.topic_prefix),
+        rules=event_rules(settings),
+        releases_dir=settings.releases_dir,
+        round_events=settings.learner_round_events,
+        round_seconds=settings.learner_round_s,
+        checkpoint_rounds=settings.learner_checkpoint_rounds,
+        cpu_share=settings.learner_cpu_share,
+        transaction_timeout_ms=round(settings.engine_transaction_timeout_s * 1000),
     )
 
 

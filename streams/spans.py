@@ -109,6 +109,17 @@ class Spans:
         return ends.events if topic == self._events else ends.outcomes
 
 
+async def ends_of(cluster: Cluster, topic: str) -> dict[int, int]:
+    """Next offset of each partition of a topic."""
+    sources = await partitions_of(cluster, topic)
+    consumer = cluster.consumer()
+    await consumer.start()
+    try:
+        return {source.partition: end for source, end in (await consumer.end_offsets(sources)).items()}
+    finally:
+        await consumer.stop()
+
+
 def after(ends: RoundEnds, events: Mapping[int, Sequence[ConsumerRecord]], outcomes: Batches) -> RoundEnds:
     """Where a round that holds these records ends."""
     return RoundEnds(ends.events | _next(events), ends.outcomes | _next(outcomes))

@@ -14,7 +14,7 @@ import contextlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import structlog
 from models.continual import Continual, Step
 from models.release import Release
 from streams.cluster import Cluster
-from streams.contracts import TrainerState
+from streams.contracts import RoundEnds, TrainerState
 from streams.lessons import Items, Lessons
 from streams.names import Topics
 from streams.releases import Published, TrainerWriter, pointer_to, read_models
@@ -226,6 +226,24 @@ class Training:
         await self._writer.publish(self._state)
         self._learned = False
         await _in(self._compute, drop_old, folder, self._config.app_id, KEEP)
+
+
+async def publish_first(config: TrainerConfig, learning: Continual, ends: Mapping[int, int]) -> None:
+    """Publish what `learning` serves, and a checkpoint from which training goes on at the offsets `ends` of `events`.
+
+    Fences the trainer that is active, which begins a new term from there. Raises as `TrainerWriter.publish` does.
+    """
+    created = time.time_ns() // 1_000_000
+    path = learning.served.save(config.releases_dir)
+    name = save_checkpoint(config.checkpoints, config.app_id, learning, np.empty(0, np.uint64))
+    at = RoundEnds({str(partition): end for partition, end in ends.items()}, {})
+    writer = TrainerWriter(config.cluster, config.app_id, config.topics.models, config.transaction_timeout_ms)
+    try:
+        await writer.open()
+        await writer.publish(TrainerState(name, created, 0, at, []), pointer_to(path, created))
+    finally:
+        await writer.close()
+    drop_old(config.checkpoints, config.app_id, KEEP)
 
 
 def save_checkpoint(folder: Path, app_id: str, learning: Continual, event_ids: np.ndarray) -> str:

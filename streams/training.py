@@ -15,6 +15,7 @@ from models.batches import InteractionLog
 from streams.cluster import Cluster
 from streams.contracts import Erase, Event, Interaction, ItemVector
 from streams.restore import read_to_end
+from streams.rounds import user_code
 from streams.validation import BadMessage, EventRules, decode_event
 
 _vector_decoder = msgspec.json.Decoder(ItemVector)
@@ -25,7 +26,8 @@ class History:
 
     An erasure takes what the user did before, and his event ids; a repeated event id counts once, as in the worker's
     states.
-    `until` (ms, event time) leaves out interactions of that time or later, but no erasure.
+    `until` (ms, event time) leaves out interactions of that time or later, but no erasure. `ends` are next offsets by
+    partition: where training goes on after what is in here.
     """
 
     def __init__(self, items: Sequence[str], actions: Sequence[str], until: int | None = None) -> None:
@@ -33,12 +35,16 @@ class History:
         self._rows = {item: row for row, item in enumerate(items)}
         self._actions = {action: index for index, action in enumerate(actions)}
         self._users: dict[str, int] = {}
+        self.ends: dict[int, int] = {}
+        self._late: set[int] = set()
         self._ids: dict[str, set[str]] = {}
         self._erased: dict[int, int] = {}
         self._columns: tuple[list[int], list[int], list[int], list[int], list[float]] = ([], [], [], [], [])
 
-    def add(self, event: Event) -> None:
-        """Take an interaction or an erasure; other events say nothing of taste."""
+    def add(self, event: Event, place: tuple[int, int] | None = None) -> None:
+        """Take an interaction or an erasure; other events say nothing of taste. `place`: its partition and offset."""
+        if place is not None:
+            self._pass(event, *place)
         if isinstance(event, Erase):
             self._erased[self._user(event.user)] = len(self._columns[0])
             self._ids.pop(event.user, None)
@@ -51,18 +57,28 @@ class History:
     def log(self) -> InteractionLog:
         """The interactions so far, ordered by time, then user: the same however partitions were interleaved."""
         users, items, times, actions, weights = self._columns
-        by_name = {code: rank for rank, (_, code) in enumerate(sorted(self._users.items()))}
-        ranks = np.array([by_name[user] for user in users], np.int64)
+        codes = np.array([user_code(user) for user in self._users], np.int64)
         kept = np.array([at >= self._erased.get(user, 0) for at, user in enumerate(users)], bool)
-        order = np.lexsort((ranks, np.array(times, np.int64)))
+        own = codes[np.array(users, np.int64)] if users else codes
+        order = np.lexsort((own, np.array(times, np.int64)))
         order = order[kept[order]]
         return InteractionLog(
-            ranks[order],
+            own[order],
             np.array(items, np.int64)[order],
             np.array(times, np.int64)[order],
             np.array(actions, np.uint8)[order],
             np.array(weights, np.float32)[order],
         )
+
+    def _pass(self, event: Event, partition: int, offset: int) -> None:
+        """Move the partition's end past an event, unless one before it was left out as too late."""
+        if partition in self._late:
+            return
+        if isinstance(event, Interaction) and not self._in_time(event):
+            self._late.add(partition)
+            self.ends.setdefault(partition, offset)
+        else:
+            self.ends[partition] = offset + 1
 
     def _in_time(self, event: Interaction) -> bool:
         return self._until is None or event.time < self._until
@@ -103,7 +119,8 @@ async def read_history(cluster: Cluster, topic: str, history: History, rules: Ev
     def take(record: ConsumerRecord) -> None:
         nonlocal bad
         try:
-            history.add(decode_event(record.key, record.value, record.timestamp, rules))
+            event = decode_event(record.key, record.value, record.timestamp, rules)
+            history.add(event, (record.partition, record.offset))
         except BadMessage:
             bad += 1
 

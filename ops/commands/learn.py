@@ -1,15 +1,21 @@
-"""`driftline learn`: learns from outcomes. Builds the learner from the settings and hosts it; decides nothing else."""
+"""`driftline learn`: learns while the workers serve. Builds the learner from the settings and hosts it."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from ops.settings import Settings
     from streams.cluster import Cluster
     from streams.learner import LearnerConfig
+    from streams.trainer import TrainerTerm
 
 
 def learn(
@@ -17,7 +23,11 @@ def learn(
         int, typer.Option(help="Serve /ready, /status and /metrics on this port; 0: on none.", min=0, max=65535)
     ] = 0,
 ) -> None:
-    """Learn from outcomes how often and to whom items are shown, until stopped; a second one stands by."""
+    """Learn until stopped: from outcomes how often and to whom items are shown, from events what users want next.
+
+    Goes on from what `driftline train` made. New releases are published when they are no worse than the one served. A
+    second learner stands by.
+    """
     import asyncio
 
     from ops.connection import configure_logs, connect, require_port, require_topics
@@ -34,14 +44,34 @@ def learn(
     from streams.learner import Learner
 
     config = learner_config(settings, cluster)
+    compute = ThreadPoolExecutor(1, thread_name_prefix="train")
+    train = _terms(settings, cluster, compute) if settings.learner_trains else None
 
     async def main() -> None:
         app = faust_app(f"{settings.app_id}-learner-host", settings.data_dir / "faust", web_port=web_port)
-        host(app, lambda: Learner(config))
+        host(app, lambda: Learner(config, train))
         await run(app)
 
-    with reachable(cluster):
+    with reachable(cluster), compute:
         asyncio.run(main())
+
+
+def _terms(settings: Settings, cluster: Cluster, compute: ThreadPoolExecutor) -> Callable[[asyncio.Event], TrainerTerm]:
+    """Return what begins a term of the trainer."""
+    import torch
+    from models.online import OnlineTrainer
+
+    from models.continual import Continual
+    from ops.configuration import release_judge, trainer_config
+    from streams.trainer import TrainerTerm
+
+    torch.set_num_threads(1)  # the workers need the other cores
+    config, judge = trainer_config(settings, cluster), release_judge(settings)
+
+    def load(checkpoint: Path) -> Continual:
+        return Continual.load(checkpoint, lambda path: OnlineTrainer.load(path, settings.learner_device), judge)
+
+    return lambda leave: TrainerTerm(config, load, compute, leave)
 
 
 def learner_config(settings: Settings, cluster: Cluster) -> LearnerConfig:

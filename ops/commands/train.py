@@ -10,6 +10,8 @@ import typer
 from ops.errors import CliError
 
 if TYPE_CHECKING:
+    from models.online import OnlineTrainer
+
     from models.batches import InteractionLog
     from models.release import Release
     from ops.settings import Settings
@@ -42,7 +44,10 @@ def train(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Train a release on the items' vectors and the interactions so far, and have the workers take it."""
+    """Train a release on the items' vectors and the interactions so far, and have the workers take it.
+
+    A learner goes on from there, with what comes after. What comes after a file is what the topic does not hold yet.
+    """
     import asyncio
     import time
 
@@ -56,15 +61,18 @@ def train(
     require_topics(cluster, settings, "trainer")
     with reachable(cluster):
         items = asyncio.run(_items(settings, cluster))
-        log, bad = _log(settings, cluster, items, events, before)
+        history, bad = _history(settings, cluster, items, events, before)
+        log = history.log()
         _require_events(log, bad)
         _warn_of_unknown_items(log)
         started = time.monotonic()
-        release = _train(items, log, seed)
+        trainer = _train(settings, items, log, seed)
+        release = trainer.release()
         seconds = time.monotonic() - started
         path = release.save(settings.releases_dir)
         if not no_publish:
-            asyncio.run(_publish(settings, cluster, path))
+            ends = history.ends if events is None else asyncio.run(_ends(settings, cluster))
+            asyncio.run(_publish(settings, cluster, trainer, release, ends))
     _say(release, path, seconds, bad, not no_publish, as_json)
 
 
@@ -107,10 +115,10 @@ async def _items(settings: Settings, cluster: Cluster) -> list[ItemVector]:
     return items
 
 
-def _log(
+def _history(
     settings: Settings, cluster: Cluster, items: list[ItemVector], file: Path | None, until: int | None
-) -> tuple[InteractionLog, int]:
-    """The interactions, and how many records were bad."""
+) -> tuple[History, int]:
+    """What users did, and how many records were bad."""
     import asyncio
 
     from rich.console import Console
@@ -127,7 +135,7 @@ def _log(
             bad = asyncio.run(read_history(cluster, topic, history, rules))
         else:
             bad = _read_file(file, history, rules)
-    return history.log(), bad
+    return history, bad
 
 
 def _read_file(file: Path, history: History, rules: EventRules) -> int:
@@ -176,11 +184,11 @@ def _warn_of_unknown_items(log: InteractionLog) -> None:
         )
 
 
-def _train(items: list[ItemVector], log: InteractionLog, seed: int) -> Release:
+def _train(settings: Settings, items: list[ItemVector], log: InteractionLog, seed: int) -> OnlineTrainer:
+    from models.online import OnlineTrainer
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from models.train import train
     from streams.world import features_of
 
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
@@ -190,18 +198,30 @@ def _train(items: list[ItemVector], log: InteractionLog, seed: int) -> Release:
         def show(epoch: int, epochs: int, loss: float) -> None:
             bar.update(task, completed=epoch, total=epochs, loss=f"loss {loss:.3f}")
 
-        ids = [item.item for item in items]
-        return train(log, ids, features_of(items), seed=seed, text_encoder=items[0].encoder, progress=show)
+        ids, encoder, device = [item.item for item in items], items[0].encoder, settings.learner_device
+        return OnlineTrainer(
+            log, ids, features_of(items), seed=seed, text_encoder=encoder, progress=show, device=device
+        )
 
 
-async def _publish(settings: Settings, cluster: Cluster, path: Path) -> None:
-    import time
-
+async def _ends(settings: Settings, cluster: Cluster) -> dict[int, int]:
+    """Where the topic of events ends now."""
     from streams.names import Topics
-    from streams.releases import pointer_to, publish_release
+    from streams.spans import ends_of
 
-    pointer = pointer_to(path, time.time_ns() // 1_000_000)
-    await publish_release(cluster, Topics(settings.topic_prefix).models, pointer)
+    return await ends_of(cluster, Topics(settings.topic_prefix).events)
+
+
+async def _publish(
+    settings: Settings, cluster: Cluster, trainer: OnlineTrainer, release: Release, ends: dict[int, int]
+) -> None:
+    """Publish the release and a checkpoint to go on from; a learner that trains is fenced, and goes on from there."""
+    from models.continual import Continual
+    from ops.configuration import release_judge, trainer_config
+    from streams.trainer import publish_first
+
+    learning = Continual(trainer, release, release_judge(settings))
+    await publish_first(trainer_config(settings, cluster), learning, ends)
 
 
 def _say(release: Release, path: Path, seconds: float, bad: int, published: bool, as_json: bool) -> None:
