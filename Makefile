@@ -25,7 +25,7 @@ demo: setup  ## real MovieLens events through a real Kafka; ARGS="--exit --event
 	$(BIN)/driftline demo $(ARGS)
 
 test: setup lint  ## lint, unit tests, and tests on a real broker
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 fuzz: setup  ## a hundred thousand bad events through a worker on a real broker (`make test` sends a few thousand)
 	FUZZ_EVENTS=100000 $(BIN)/pytest -s tests/streams/test_malformed.py $(ARGS)
