@@ -59,9 +59,9 @@ def learn(
 def _terms(settings: Settings, cluster: Cluster, compute: ThreadPoolExecutor) -> Callable[[asyncio.Event], TrainerTerm]:
     """Return what begins a term of the trainer."""
     import torch
-    from models.online import OnlineTrainer
 
     from models.continual import Continual
+    from models.online import OnlineTrainer
     from ops.configuration import release_judge, trainer_config
     from streams.trainer import TrainerTerm
 

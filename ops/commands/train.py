@@ -10,9 +10,8 @@ import typer
 from ops.errors import CliError
 
 if TYPE_CHECKING:
-    from models.online import OnlineTrainer
-
     from models.batches import InteractionLog
+    from models.online import OnlineTrainer
     from models.release import Release
     from ops.settings import Settings
     from streams.cluster import Cluster
@@ -185,10 +184,10 @@ def _warn_of_unknown_items(log: InteractionLog) -> None:
 
 
 def _train(settings: Settings, items: list[ItemVector], log: InteractionLog, seed: int) -> OnlineTrainer:
-    from models.online import OnlineTrainer
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from models.online import OnlineTrainer
     from streams.world import features_of
 
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
