@@ -65,8 +65,8 @@ def train(
         _require_events(log, bad)
         _warn_of_unknown_items(log)
         started = time.monotonic()
-        trainer = _train(settings, items, log, seed)
-        release = trainer.release()
+        trainer, loss = _train(settings, items, log, seed)
+        release = trainer.release({"events": len(log), "users": len(set(log.users.tolist())), "loss": loss})
         seconds = time.monotonic() - started
         path = release.save(settings.releases_dir)
         if not no_publish:
@@ -183,24 +183,28 @@ def _warn_of_unknown_items(log: InteractionLog) -> None:
         )
 
 
-def _train(settings: Settings, items: list[ItemVector], log: InteractionLog, seed: int) -> OnlineTrainer:
+def _train(settings: Settings, items: list[ItemVector], log: InteractionLog, seed: int) -> tuple[OnlineTrainer, float]:
+    """A trainer after its warm-up, and the loss of the last epoch."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from models.online import OnlineTrainer
     from streams.world import features_of
 
+    losses: list[float] = []
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("training", total=None, loss="")
 
         def show(epoch: int, epochs: int, loss: float) -> None:
             bar.update(task, completed=epoch, total=epochs, loss=f"loss {loss:.3f}")
+            losses.append(loss)
 
         ids, encoder, device = [item.item for item in items], items[0].encoder, settings.learner_device
-        return OnlineTrainer(
+        trainer = OnlineTrainer(
             log, ids, features_of(items), seed=seed, text_encoder=encoder, progress=show, device=device
         )
+    return trainer, losses[-1]
 
 
 async def _ends(settings: Settings, cluster: Cluster) -> dict[int, int]:

@@ -13,10 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.continual import TRAINER
+from models.online import OnlineTrainer
 from models.release import Release
 from streams.contracts import Interaction, encode
 from streams.releases import pointer_to, read_models
 from streams.topics import Topics
+from streams.trainer import CHECKPOINTS
 from tests import small
 from tests.conftest import Wire
 
@@ -79,8 +82,13 @@ async def test_makes_a_release_of_the_topics_and_publishes_it(tmp_path, cluster,
     release = Release.load(path)
     assert release.text_encoder == small.ENCODER
     assert set(release.item_ids) == {event.item for event in interactions()}
-    pointer = (await read_models(cluster, topics.models)).release
+    published = await read_models(cluster, topics.models)
+    pointer = published.release
     assert pointer == pointer_to(path, pointer.created)
+    # A learner goes on from here: at the end of what was learned, with weights that make this release.
+    assert sum(published.trainer.at.events.values()) in (240, 241)
+    checkpoint = tmp_path / "releases" / CHECKPOINTS / published.trainer.checkpoint
+    assert OnlineTrainer.load(checkpoint / TRAINER).release(release.facts).id == release.id
 
 
 async def test_reads_a_file_up_to_a_time_and_publishes_nothing_if_told_so(tmp_path, cluster, topics, wire, train):

@@ -10,6 +10,7 @@ import pytest
 from models.batches import InteractionLog
 from streams.cluster import Cluster
 from streams.contracts import Erase, Event, Impression, Interaction, Request, encode
+from streams.rounds import user_code
 from streams.topics import Topics
 from streams.training import History, read_history, read_items
 from tests import small
@@ -44,7 +45,8 @@ def test_interactions_become_columns():
             saw("a", "new", 2),
         ]
     )
-    assert columns(log) == [[1, 0, 0], [2, -1, 0], [T + 1, T + 2, T + 3], [0, 0, 1], [1.0, 1.0, 4.5]]
+    users = [user_code(user) for user in ("b", "a", "a")]
+    assert columns(log) == [users, [2, -1, 0], [T + 1, T + 2, T + 3], [0, 0, 1], [1.0, 1.0, 4.5]]
     assert (log.actions.dtype, log.weights.dtype) == (np.uint8, np.float32)
 
 
@@ -82,6 +84,13 @@ def test_the_log_is_the_same_however_partitions_were_interleaved():
             events.append(dice.choice([part for part in left if part]).pop(0))
         logs.append(columns(collected(events)))
     assert logs[0] == logs[1] == logs[2]
+
+
+def test_training_goes_on_after_the_last_event_or_at_the_first_that_was_too_late():
+    history = History(ITEMS, small.RULES.actions, until=T + 10)
+    for partition, offset, time in ((0, 4, 1), (0, 6, 2), (1, 3, 5), (1, 4, 10), (1, 5, 6), (2, 0, 11)):
+        history.add(saw("a", "i0", time), (partition, offset))
+    assert history.ends == {0: 7, 1: 4, 2: 0}
 
 
 @pytest.mark.broker
