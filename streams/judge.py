@@ -19,7 +19,7 @@ from models.serving import ServingModel
 from policy.slate import PolicyConfig, noise
 from streams.contracts import ItemVector
 from streams.recent import Recent
-from streams.sources import find
+from streams.sources import find, terms
 from streams.user_cache import excluded_pairs
 from streams.world import Known, World
 
@@ -54,7 +54,7 @@ class Judge:
         recent = _recent(histories, cases.histories, length)
         random = noise(self._policy, 0, np.arange(len(histories)))
         found = find(world, self._policy, vectors, recent, excluded_pairs(seen), random)
-        scores = np.where(found.slots >= 0, total(found.terms), -np.inf)
+        scores = total(terms(world, found.model, recent, found.slots))
         return _gains(found.slots, scores, slot[cases.targets], self._policy.k)
 
     def _take_items(self, cases: Cases) -> None:
