@@ -102,7 +102,7 @@ class Judge:
     def _model(self, message: dict[str, Any] | None) -> None:
         if message is not None and message["kind"] == "release":
             self.release = message["release"]
-        elif message is not None:
+        elif message is not None and message["kind"] == "estimator":
             self.calibration = message["calibration_error"]
 
 
