@@ -1,1 +1,1 @@
-"""Measurements beside limits and peers: `python -m bench.throughput`, `python -m bench.hotpath`; see README.md."""
+"""Measurements beside limits and peers: `python -m bench.throughput`, …; see README.md."""

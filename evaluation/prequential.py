@@ -94,7 +94,7 @@ def play(
     for begin in range(cut, len(stream), round_size):
         end = min(begin + round_size, len(stream))
         lists = arm.play(begin, end)
-        _check(stream, begin, lists)
+        check(stream, begin, lists)
         sink(begin, lists)
         ranks.append(ranks_of(lists, stream.items[begin:end]))
         progress(end, len(stream))
@@ -107,7 +107,8 @@ def ranks_of(lists: Int64, items: Int64) -> Int64:
     return np.where(found.any(axis=1), found.argmax(axis=1) + 1, 0)
 
 
-def _check(stream: EventStream, begin: int, lists: Int64) -> None:
+def check(stream: EventStream, begin: int, lists: Int64) -> None:
+    """Raise ValueError if one of the lists [n, k] for events from ``begin`` on has an unmet item, or an item twice."""
     known = stream.known_from[lists] < np.arange(begin, begin + len(lists))[:, None]
     early = (lists >= 0) & ~known
     if early.any():
