@@ -8,6 +8,8 @@ it reads their input vectors.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -37,20 +39,33 @@ class Block(nn.Module):
             part.view(users, length, self.heads, -1).transpose(1, 2)
             for part in torch.chunk(normalise_rms(x) * self.attention_norm @ self.qkv, 3, dim=-1)
         )
-        bias = self.distance[:, back] + functional.embedding(ages, self.time.T).permute(0, 3, 1, 2)
-        mixed = functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=bias.masked_fill(~allowed, -1e9),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        scores = query @ key.transpose(2, 3) * (dim // self.heads) ** -0.5
+        scores = scores + self.distance[:, back] + _TimeBias.apply(self.time, ages)
+        mixed = self._drop(scores.masked_fill(~allowed, -1e9).softmax(dim=-1)) @ value
         x = x + self._drop(mixed.transpose(1, 2).reshape(users, length, dim) @ self.out)
         inner = torch.relu(normalise_rms(x) * self.forward_norm @ self.up)
         return x + self._drop(self._drop(inner) @ self.down)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return functional.dropout(x, self.dropout, self.training)
+        return drop(x, self.dropout) if self.training else x
+
+
+class _TimeBias(torch.autograd.Function):
+    """Biases [H, buckets] by ages [B, n, n] to [B, H, n, n]. An embedding would do, but for its gradient: summing
+    rows of H numbers one by one took longer than the attention itself."""
+
+    @staticmethod
+    def forward(ctx: Any, time: Tensor, ages: Tensor) -> Tensor:
+        ctx.save_for_backward(ages)
+        ctx.buckets = time.shape[1]
+        return torch.stack([bias[ages] for bias in time], dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (ages,) = ctx.saved_tensors
+        flat, buckets = ages.flatten(), ctx.buckets
+        by_head = [torch.bincount(flat, one.flatten(), buckets) for one in gradient.unbind(dim=1)]
+        return torch.stack(by_head), None
 
 
 class EvolutionModel(nn.Module):
@@ -89,7 +104,7 @@ class EvolutionModel(nn.Module):
         gaps = bucketise(times_ms.diff(dim=1, prepend=times_ms[:, :1]), config.time_buckets)
         gaps[:, 0] = torch.where(firsts, config.time_buckets, gaps[:, 0])
         x = inputs + self.gap[gaps] + self.action[actions] + (weights - 1)[..., None] * self.weight
-        x = functional.dropout(x, config.dropout, self.training)
+        x = drop(x, config.dropout) if self.training else x
         for block in self.layers:
             x = block(x, allowed, back.clamp(0, config.window - 1), ages)
         return normalise_rms(x) * self.final_norm
@@ -102,6 +117,15 @@ class EvolutionModel(nn.Module):
 def normalise_rms(x: Tensor) -> Tensor:
     """x over its root mean square along the last axis (RMSNorm without its gain)."""
     return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-6)
+
+
+def drop(x: Tensor, probability: float) -> Tensor:
+    """Dropout with a probability rounded to 1/256. One draw makes eight masks' worth of random bytes: with a draw for
+    each element, dropout was a seventh of a training step."""
+    cut = round(256 * probability)
+    draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    keep = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= cut
+    return x * keep.to(x.dtype).mul_(256 / (256 - cut))
 
 
 def bucketise(milliseconds: Tensor, buckets: int) -> Tensor:

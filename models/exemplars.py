@@ -6,12 +6,14 @@ only; knows nothing about models, or about what the pieces are for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from models.batches import Batch, InteractionLog
-from models.config import Float32, Int64, UInt8
+from models.config import Bool, Float32, Int64, UInt8
 
 History = tuple[Int64, Int64, UInt8, Float32]
 """Items, times, actions and weights of a user's interactions, oldest first."""
@@ -82,6 +84,10 @@ class Exemplars:
             at = np.where((at >= 0) & (before >= self.oldest), before, NONE)
         return out
 
+    def items(self, numbers: Int64) -> Int64:
+        """Their items; -1 where the number is -1, or the item unknown."""
+        return np.where(numbers >= 0, np.maximum(self._at("items", numbers), NONE), NONE)
+
     def histories(self, users: Int64, length: int) -> list[History]:
         """Items, times, actions and weights of the last ``length`` interactions of each user, oldest first."""
         return [self._history(chain[chain >= 0][::-1]) for chain in self.chains(self.newest(users), length)]
@@ -92,27 +98,37 @@ class Exemplars:
         With probability ``tie_shuffle`` a piece is shuffled within equal times (see ``models.batches.iterate``).
         Every known item is a target, with its worth, but for a piece's first one unless it is the user's first.
         """
-        chain = self.chains(ends, length)
-        lengths = (chain >= 0).sum(axis=1)
-        place = np.arange(max(1, int(lengths.max(initial=0))))
-        present = place < lengths[:, None]
-        number = np.take_along_axis(chain, np.maximum(lengths[:, None] - 1 - place, 0), axis=1)
-        firsts = (lengths > 0) & (self._at("before", number[:, 0]) == NONE)
+        numbers, lengths = self._pieces(ends, length)
+        present = np.arange(numbers.shape[1]) < lengths[:, None]
         shuffled = random.random((len(ends), 1)) < tie_shuffle
-        tie = np.where(shuffled, random.random(number.shape), place)
-        times = np.where(present, self._at("times_ms", number), np.iinfo(np.int64).max)
-        number = np.take_along_axis(number, np.lexsort((tie, times), axis=1), axis=1)
-        items = np.where(present, self._at("items", number), NONE)
-        return Batch(
-            items=items,
-            times_ms=self._at("times_ms", number),
-            actions=self._at("actions", number),
-            weights=self._at("weights", number),
-            lengths=lengths,
-            firsts=firsts,
-            targets=present & (items >= 0) & (firsts[:, None] | (place > 0)),
-            worth=self._at("worth", number),
-        )
+        tie = np.where(shuffled, random.random(numbers.shape), np.arange(numbers.shape[1]))
+        times = np.where(present, self._at("times_ms", numbers), np.iinfo(np.int64).max)
+        firsts = self._firsts(numbers, lengths)
+        return self._batch(np.take_along_axis(numbers, np.lexsort((tie, times), axis=1), axis=1), lengths, firsts)
+
+    def unfolding(self, since: int, before: int, pieces: int) -> Iterator[tuple[Int64, Batch]]:
+        """The interactions from number ``since`` on as their users went through them, in order of arrival.
+
+        Batches of ``pieces`` users, each with ``before`` older interactions; targets are the interactions that are
+        asked for, unknown items too, and with each batch come their numbers in the order of its targets.
+        """
+        numbers = np.arange(since, self.total)
+        users = self._at("users", numbers)
+        known, many = np.unique(users[self._at("items", numbers) != _BLANK["items"]], return_counts=True)
+        for part in np.split(order := np.argsort(many, kind="stable"), range(pieces, len(order), pieces)):
+            if not len(part):
+                continue
+            found, lengths = self._pieces(self.newest(known[part]), before + int(many[part].max()))
+            batch = self._batch(found, lengths, self._firsts(found, lengths))
+            asked = (np.arange(found.shape[1]) < lengths[:, None]) & (found >= since)
+            yield found[asked], replace(batch, targets=asked)
+
+    def seen(self, numbers: Int64, length: int) -> tuple[Int64, Int64]:
+        """What the user of each interaction had met before it, up to ``length`` back: flat pairs (place in numbers,
+        item); unknown items are left out."""
+        items = self.items(self.chains(numbers, length + 1)[:, 1:])
+        row, place = np.nonzero(items >= 0)
+        return row, items[row, place]
 
     def weigh(self, users: Int64, items: Int64, worth: Float32, length: int) -> None:
         """Set what the newest interaction of each (user, item) is worth as a target, looked for ``length`` back."""
@@ -151,6 +167,35 @@ class Exemplars:
         kept = items != _BLANK["items"]
         made._newest = dict(zip(users[kept].tolist(), np.arange(made.oldest, total)[kept].tolist(), strict=True))
         return made
+
+    def _pieces(self, ends: Int64, length: int) -> tuple[Int64, Int64]:
+        """[B, n] numbers of up to ``length`` interactions up to each end, oldest first, padded with -1 on the right;
+        and [B] how many."""
+        chain = self.chains(ends, length)
+        lengths = (chain >= 0).sum(axis=1)
+        place = np.arange(max(1, int(lengths.max(initial=0))))
+        numbers = np.take_along_axis(chain, np.maximum(lengths[:, None] - 1 - place, 0), axis=1)
+        return np.where(place < lengths[:, None], numbers, NONE), lengths
+
+    def _firsts(self, numbers: Int64, lengths: Int64) -> Bool:
+        """Whether each piece begins with its user's first interaction."""
+        firsts: Bool = (lengths > 0) & (self._at("before", numbers[:, 0]) == NONE)
+        return firsts
+
+    def _batch(self, numbers: Int64, lengths: Int64, firsts: Bool) -> Batch:
+        place = np.arange(numbers.shape[1])
+        present = place < lengths[:, None]
+        items = np.where(present, self.items(numbers), NONE)
+        return Batch(
+            items=items,
+            times_ms=self._at("times_ms", numbers),
+            actions=self._at("actions", numbers),
+            weights=self._at("weights", numbers),
+            lengths=lengths,
+            firsts=firsts,
+            targets=present & (items >= 0) & (firsts[:, None] | (place > 0)),
+            worth=self._at("worth", numbers),
+        )
 
     def _add(self, log: InteractionLog) -> None:
         """At most ``capacity`` interactions."""

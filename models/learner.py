@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.batches import Batch
-from models.config import EvolutionConfig, Float32, Int64
+from models.config import Bool, EvolutionConfig, Float32, Int64
 from models.evolution import EvolutionModel
 from models.loss import Competitors, next_item_loss
 from models.tower import ItemTower
@@ -89,6 +90,10 @@ class Learner:
             self.tower = ItemTower(torch.from_numpy(columns), config.model.dim, id_dropout=config.id_dropout)
             self.evolution = EvolutionModel(config.model)
         self.tower, self.evolution = self.tower.to(device), self.evolution.to(device)
+        bare = self._bare(np.arange(len(columns)))
+        with torch.no_grad():
+            scattered = torch.from_numpy(self._scatter(int(bare.sum()), np.random.default_rng(seed)))
+            self.tower.residual[torch.from_numpy(bare).to(device)] = scattered.to(device)
         self.averaged = {name: value.detach().clone() for name, value in self.parameters().items()}
         self.optimiser = torch.optim.AdamW(
             self.parameters().values(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -148,15 +153,26 @@ class Learner:
         held[torch.from_numpy(rows).to(self.device)] = torch.from_numpy(columns).to(self.device)
         self.tower.columns = held
 
+    def count(self, items: Int64) -> None:
+        """Interactions with these items have come; -1 for unknown ones."""
+        np.add.at(self.counts, items[items >= 0], 1)
+
     @torch.no_grad()
-    def begin(self, rows: Int64) -> None:
-        """Items that had their first interaction: they start as serving has shown them, by their features and low."""
-        if not len(rows):
-            return
+    def begin(self, rows: Int64, companions: Int64, random: np.random.Generator) -> None:
+        """k items have their first interaction. They start as serving has shown them: by their features, and low.
+
+        Those without features start at the mean of their companions, [k, c] rows with -1 for none.
+        """
+        bare = self._bare(rows)
+        companions = np.where((companions >= 0) & (self.counts[companions] > 0), companions, -1)[bare]
         low = self.new_item_bias()
-        at = torch.from_numpy(rows).to(self.device)
-        for table in (self.parameters()["tower.item_bias"], self.averaged["tower.item_bias"]):
-            table[at] = low
+        for named in (self.parameters(), self.averaged):
+            named["tower.item_bias"][torch.from_numpy(rows).to(self.device)] = low
+            if bare.any():
+                start = self._mean_of(named, companions)
+                alone = torch.from_numpy((companions < 0).all(axis=1)).to(self.device)
+                start[alone] = torch.from_numpy(self._scatter(1, random)).to(self.device)
+                named["tower.residual"][torch.from_numpy(rows[bare]).to(self.device)] = start
 
     def new_item_bias(self) -> float:
         """What an item without any interaction is set back by."""
@@ -215,12 +231,65 @@ class Learner:
         self.tower.get_buffer("columns").copy_(torch.from_numpy(state["columns"]))
         self.counts = state["counts"].copy()
 
+    # -- as serving would have it ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def item_vectors(self) -> Float32:
+        """[n, d + 1] vectors for search of all items, by the averaged weights."""
+        averaged = _section(self.averaged, "tower.")
+        columns = self.tower.get_buffer("columns")
+        known = torch.from_numpy(self.counts > 0).to(self.device)
+        raw = columns @ averaged["project"] + averaged["project_bias"] + known[:, None] * averaged["residual"]
+        biases = columns @ averaged["popularity"] + averaged["popularity_bias"]
+        biases += torch.where(known, averaged["item_bias"], self.new_item_bias())
+        vectors: Float32 = torch.cat([functional.normalize(raw, dim=-1), biases[:, None]], dim=1).cpu().numpy()
+        return vectors
+
+    @torch.no_grad()
+    def user_vectors(self, batch: Batch, items: Float32) -> Float32:
+        """[m, d + 1] vectors for search before each of the batch's m targets, by the averaged weights.
+
+        items: from `item_vectors`.
+        """
+        self.evolution.eval()
+        unit = np.concatenate([items[:, :-1], np.zeros((1, items.shape[1] - 1), np.float32)])
+        inputs = unit[batch.items] * np.float32(np.sqrt(unit.shape[1]))  # row -1: zeros
+        given = (inputs, batch.times_ms, batch.actions, batch.weights, batch.lengths, batch.firsts)
+        tensors = [torch.from_numpy(array).to(self.device) for array in given]
+        tensors[2] = tensors[2].long()
+        averaged = _section(self.averaged, "evolution.")
+        hidden = torch.func.functional_call(self.evolution, averaged, tuple(tensors))
+        before = torch.cat([averaged["start"].expand(len(hidden), 1, -1), hidden[:, :-1]], dim=1)
+        asked = before[torch.from_numpy(batch.targets).to(self.device)]
+        query = functional.normalize(asked, dim=-1) / averaged["log_temperature"].exp()
+        vectors: Float32 = torch.cat([query, query.new_ones(len(query), 1)], dim=1).cpu().numpy()
+        return vectors
+
     # -- inside ----------------------------------------------------------------------------------------
 
     def _average(self) -> None:
         with torch.no_grad():
             averaged = [self.averaged[name] for name in self.parameters()]
             torch._foreach_lerp_(averaged, list(self.parameters().values()), 1 - self.config.average)
+
+    def _bare(self, rows: Int64) -> Bool:
+        """Which of these items have no features that could tell them apart."""
+        columns = self.tower.get_buffer("columns")[torch.from_numpy(rows).to(self.device)]
+        bare: Bool = ~(columns != 0).any(dim=1).cpu().numpy()
+        return bare
+
+    def _mean_of(self, named: Mapping[str, Tensor], companions: Int64) -> Tensor:
+        """[k, d] what to add to features of nothing to be at the mean of [k, c] companions."""
+        rows = torch.from_numpy(companions).to(self.device)
+        raw = self.tower.get_buffer("columns")[rows] @ named["tower.project"] + named["tower.residual"][rows]
+        known = (rows >= 0).float()[..., None]
+        return (raw * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+
+    def _scatter(self, items: int, random: np.random.Generator) -> Float32:
+        """[items, d] to begin with where nothing else tells items apart."""
+        scale = self.config.model.dim**-0.5
+        start: Float32 = (scale * random.standard_normal((items, self.config.model.dim))).astype(np.float32)
+        return start
 
     def _grow(self, name: str, more: int) -> None:
         """Rows of zeros at the end of a table of items, in the weights, their average, and the optimiser's moments."""
@@ -237,6 +306,10 @@ class Learner:
             self.optimiser.state[new] = {key: grown(value) if value.dim() else value for key, value in held.items()}
         for group in self.optimiser.param_groups:
             group["params"] = [new if value is old else value for value in group["params"]]
+
+
+def _section(named: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in named.items() if name.startswith(prefix)}
 
 
 @contextmanager

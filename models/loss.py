@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.batches import Batch
 from models.config import Float32, Int64
@@ -67,9 +68,9 @@ def next_item_loss(
     items = tensor(np.where(batch.items >= 0, np.searchsorted(rows, batch.items), unknown))
     vectors, biases = tower(tensor(rows))
     # An unknown item feeds zeros.
-    table = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
+    known = torch.cat([vectors, vectors.new_zeros(1, vectors.shape[1])])
     hidden = evolution(
-        table[items] * vectors.shape[1] ** 0.5,
+        known[items] * vectors.shape[1] ** 0.5,
         tensor(batch.times_ms),
         tensor(batch.actions).long(),
         tensor(batch.weights),
@@ -82,17 +83,19 @@ def next_item_loss(
     right = (query * vectors[target]).sum(dim=-1) + biases[target]
 
     chosen = tensor(np.searchsorted(rows, competing))
-    logits = query @ vectors[chosen].T + biases[chosen] - tensor(log_inclusion)
+    # One column more than competitors: it takes what is hidden without competing, and counts for nothing.
+    table = torch.cat([vectors[chosen], vectors.new_zeros(1, vectors.shape[1])])
+    offsets = torch.cat([biases[chosen] - tensor(log_inclusion), biases.new_full((1,), -torch.inf)])
     hide = target[:, None]
     if mask_seen:
         hide = torch.cat([hide, _window_before(items, unknown, evolution.config.window)[asked]], dim=1)
-    # The target has a column of its own, the last one, which also takes what is hidden without competing.
-    column = torch.full((unknown + 1,), len(chosen), device=logits.device)
-    column[chosen] = torch.arange(len(chosen), device=logits.device)
-    logits = torch.cat([logits, right[:, None]], dim=1).scatter(1, column[hide], -torch.inf)
-    others = logits[:, :-1].logsumexp(dim=1)
+    column = torch.full((unknown + 1,), len(chosen), device=offsets.device)
+    column[chosen] = torch.arange(len(chosen), device=offsets.device)
+    # In place: the logits of a step are the largest thing there is, and each pass over them costs.
+    logits = torch.addmm(offsets, query, table.T).scatter_(1, column[hide], -torch.inf)
+    losses = functional.softplus(logits.logsumexp(dim=1) - right)
     worth = tensor(batch.worth)[asked]
-    loss: Tensor = ((torch.logaddexp(others, right) - right) * worth).sum() / worth.sum()
+    loss: Tensor = (losses * worth).sum() / worth.sum()
     return loss
 
 

@@ -1,69 +1,43 @@
 """Training that goes on while the model serves: a warm-up, then round after round of new interactions.
 
-A round takes a few gradient steps on pieces of history that end in what is new, mixed with pieces of older ones
-(exemplar replay: Mi et al., ADER, 2020), so that learning the new does not cost the old; releases hold the moving
-average of the weights. Everything follows from the log, the rounds and the seed: a trainer that was saved and loaded
-goes on exactly as one that never stopped. Knows nothing of Kafka, clocks, or who decides what is served.
+What a round brings is first an example for the blend, with the model and the counts as they were, then counted
+(models/blended.py), then learned by the model: a few gradient steps on pieces of history that end in what is new, mixed
+with pieces of older ones (exemplar replay: Mi et al., ADER, 2020), so that learning the new does not cost the old.
+Releases hold the moving average of the weights. Everything follows from the log, the rounds and the seed: a trainer
+that was saved and loaded goes on exactly as one that never stopped. Knows nothing of Kafka, clocks, or who decides what
+is served.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from models import trainer_files
 from models.batches import Batch, InteractionLog
-from models.config import EvolutionConfig, Float32, Int64
+from models.blended import Blended
+from models.config import Float32, Int64
 from models.exemplars import Exemplars, History
 from models.features import FeatureSpace, ItemFeatures
-from models.horizon_learner import HorizonConfig, HorizonLearner
-from models.learner import Learner, TrainConfig, seeded
+from models.horizon_learner import HorizonLearner
+from models.learner import Learner, seeded
+from models.online_config import OnlineConfig, config_of
 from models.release import Release
 from models.train import Progress, check_log, warm_up
 
-STATE, ARRAYS = "trainer.json", "trainer.safetensors"
+__all__ = ["OnlineConfig", "OnlineTrainer"]
+
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class OnlineConfig:
-    """How to go on learning.
-
-    Attributes:
-        training: the warm-up, and all that a round has in common with it.
-        learning_rate: of the rounds.
-        steps: gradient steps a round.
-        recent: pieces a step that end in what the round brought.
-        replayed: pieces a step from all that is remembered.
-        exemplars: interactions that are remembered, at most.
-        horizon: of the head for later times; None leaves it out.
-
-    Raises:
-        ValueError: a field is outside its range.
-    """
-
-    training: TrainConfig = field(default_factory=TrainConfig)
-    learning_rate: float = 4e-4
-    steps: int = 4
-    recent: int = 12
-    replayed: int = 20
-    exemplars: int = 1_000_000
-    horizon: HorizonConfig | None = field(default_factory=HorizonConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "recent", "replayed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"OnlineConfig.{name} is {getattr(self, name)}, expected at least 0")
-        if self.exemplars < 1:
-            raise ValueError(f"OnlineConfig.exemplars is {self.exemplars}, expected at least 1")
-        if not self.learning_rate > 0:
-            raise ValueError(f"OnlineConfig.learning_rate is {self.learning_rate}, expected a positive number")
+_UNFOLDED = 8
+"""Users whose events are gone through together: histories differ in length, and are padded to the longest."""
+_COMPANIONS = 3
+"""An item without features starts where the last so many items before its first interaction are."""
+_SEEN = 1000
+"""How far back the blend's examples look for what a user had seen."""
 
 
 class OnlineTrainer:
@@ -75,6 +49,17 @@ class OnlineTrainer:
         text_encoder: fingerprint of the encoder behind the text vectors.
         rounds, events: taken since the warm-up.
     """
+
+    config: OnlineConfig
+    item_ids: list[str]
+    features: ItemFeatures
+    rounds: int
+    events: int
+    _space: FeatureSpace
+    _learner: Learner
+    _exemplars: Exemplars
+    _blended: Blended | None
+    _random: np.random.Generator
 
     def __init__(
         self,
@@ -98,10 +83,9 @@ class OnlineTrainer:
         self._set_up(ids, features, FeatureSpace.fit(features.take(known)), config or OnlineConfig(), seed, device)
         self.text_encoder = text_encoder
         self._facts: dict[str, Any] = {"warm_up": len(log), "seed": seed}
-        warm_up(self._learner, log, self._random, progress)
-        self._exemplars.add(log)
+        self._warm_up(log, progress)
+        self.rounds = self.events = 0
         if self._horizon is not None:
-            self._horizon.count(log.items)
             with seeded(int(self._random.integers(2**62)), device):
                 self._horizon.warm_up(self._exemplars, self._random)
 
@@ -124,6 +108,7 @@ class OnlineTrainer:
         self._horizon: HorizonLearner | None = None
         if config.horizon is not None:
             self._horizon = HorizonLearner(config.horizon, self._learner, topics, seed=seed)
+        self._blended = None if config.blended is None else Blended(config.blended, len(ids))
         self._random = np.random.default_rng(seed)
 
     # -- what comes in ---------------------------------------------------------------------------------
@@ -144,6 +129,8 @@ class OnlineTrainer:
         rows = np.array([self._row[item] for item in ids], np.int64)
         self.features = self.features.put(rows, features)
         self._learner.put_columns(rows, columns)
+        if self._blended is not None:
+            self._blended.grow(len(self.item_ids))
 
     def learn(self, log: InteractionLog) -> float:
         """One round: interactions in order of arrival; the mean loss of its steps, NaN when there was none.
@@ -154,7 +141,9 @@ class OnlineTrainer:
         if int(log.items.max(initial=-1)) >= len(self.item_ids):
             raise ValueError(f"learn: item row {log.items.max()}, expected within -1..{len(self.item_ids) - 1}")
         numbers = self._exemplars.add(log)
-        self._count(log.items[log.items >= 0])
+        if self._blended is not None and len(log):
+            self._learn_blend(self._blended, log, numbers)
+        self._count(log.items, numbers)
         ends = self._recent_ends(log.users, numbers)
         self._learner.set_learning_rate(self.config.learning_rate)
         competitors = self._learner.competitors()
@@ -178,6 +167,8 @@ class OnlineTrainer:
     def forget(self, users: Int64) -> None:
         """Leave nothing of what these users did; what was learned from it stays."""
         self._exemplars.forget(users)
+        if self._blended is not None:
+            self._blended.forget(users)
 
     def adopt(self, release: Release) -> None:
         """Go on from the weights of a release; items it does not know start anew, histories stay.
@@ -190,6 +181,8 @@ class OnlineTrainer:
         unknown = [item for item in release.item_ids if item not in self._row]
         if unknown:
             raise ValueError(f"adopt: release {release.id} has items that the trainer has not, {unknown[0]!r} first")
+        if self._blended is not None and "blend.weights" in release.arrays:
+            self._blended.adopt(release.arrays["blend.weights"])
         self._learner.adopt(release.arrays, np.array([self._row[item] for item in release.item_ids], np.int64))
         if self._horizon is not None:
             self._horizon.adopt(release.arrays)
@@ -204,26 +197,31 @@ class OnlineTrainer:
         """The model as it is now: averaged weights, of the items with an interaction."""
         known = np.flatnonzero(self._learner.counts)
         facts = self._facts | {"rounds": self.rounds, "events": self.events} | (facts or {})
+        arrays = self._learner.arrays(known)
+        if self._horizon is not None:
+            arrays |= self._horizon.arrays()
+        if self._blended is not None:
+            arrays |= self._blended.arrays(known)
         return Release(
             self.config.training.model,
             self._space,
             tuple(self.item_ids[row] for row in known),
-            self._learner.arrays(known) | (self._horizon.arrays() if self._horizon is not None else {}),
+            arrays,
             self.text_encoder,
             facts,
+            source="" if self._blended is None else self._blended.source,
         )
 
     def save(self, directory: Path) -> None:
         """Write all that `load` needs into a directory, which is made: one file of arrays, one of JSON."""
-        directory.mkdir(parents=True, exist_ok=True)
-        arrays = {f"learner.{name}": array for name, array in self._learner.state().items()}
-        arrays |= {f"exemplars.{name}": array for name, array in self._exemplars.arrays().items()}
+        arrays = trainer_files.prefixed(self._learner.state(), "learner.")
+        arrays |= trainer_files.prefixed(self._exemplars.arrays(), "exemplars.")
+        if self._blended is not None:
+            arrays |= trainer_files.prefixed(self._blended.state(), "blended.")
         if self._horizon is not None:
-            arrays |= {f"horizon.{name}": array for name, array in self._horizon.state().items()}
+            arrays |= trainer_files.prefixed(self._horizon.state(), "horizon.")
         arrays |= {"space.text_mean": self._space.text_mean}
         arrays |= {"features.text": self.features.text, "features.years": np.asarray(self.features.years, np.int64)}
-        # asarray, because ascontiguousarray turns a scalar into a vector.
-        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, directory / ARRAYS)
         state = {
             "format": FORMAT,
             "config": asdict(self.config),
@@ -239,7 +237,7 @@ class OnlineTrainer:
             "exemplars": self._exemplars.total,
             "random": self._random.bit_generator.state,
         }
-        (directory / STATE).write_text(json.dumps(state, ensure_ascii=False))
+        trainer_files.write(directory, state, arrays)
 
     @classmethod
     def load(cls, directory: Path, device: str = "cpu") -> Self:
@@ -249,12 +247,12 @@ class OnlineTrainer:
             FileNotFoundError: a file is missing.
             ValueError: a file is damaged or of another format.
         """
+        state, arrays = trainer_files.read(directory)
         try:
-            state = json.loads((directory / STATE).read_bytes())
             if state["format"] != FORMAT:
                 raise ValueError(f"{directory}: format {state['format']}, this version reads {FORMAT}")
-            return cls._of(state, load_file(directory / ARRAYS), device)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+            return cls._of(state, arrays, device)
+        except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{directory}: not a trainer that can be read: {error!r}") from error
 
     @classmethod
@@ -264,27 +262,66 @@ class OnlineTrainer:
             arrays["space.text_mean"], tuple(state["vocabulary"]), state["year_mean"], state["year_scale"]
         )
         features = ItemFeatures(arrays["features.text"], state["categories"], arrays["features.years"])
-        made._set_up(state["item_ids"], features, space, _config(state["config"]), 0, device)
+        config, section = config_of(state["config"]), trainer_files.section
+        made._set_up(state["item_ids"], features, space, config, 0, device)
         made.text_encoder, made._facts = state["text_encoder"], state["facts"]
         made.rounds, made.events = state["rounds"], state["events"]
-        made._learner.restore(_section(arrays, "learner."))
+        made._learner.restore(section(arrays, "learner."))
+        made._exemplars = Exemplars.restored(config.exemplars, state["exemplars"], section(arrays, "exemplars."))
+        if config.blended is not None:
+            made._blended = Blended.restore(config.blended, section(arrays, "blended."))
         if made._horizon is not None:
-            made._horizon.restore(_section(arrays, "horizon."))
-        made._exemplars = Exemplars.restored(made.config.exemplars, state["exemplars"], _section(arrays, "exemplars."))
+            made._horizon.restore(section(arrays, "horizon."))
         made._random.bit_generator.state = state["random"]
         return made
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    def _warm_up(self, log: InteractionLog, progress: Progress | None) -> None:
+        """Most epochs over the log but for its end, the end in rounds, and the other epochs over all of it."""
+        config, epochs = self.config, self.config.training.epochs
+        rehearsed = int(config.rehearsal * len(log))
+        first = log.part(slice(0, len(log) - rehearsed))
+        if not rehearsed or not (first.items >= 0).any():
+            first, rehearsed = log, 0
+        most = epochs - round(config.finish * epochs) if rehearsed else epochs
+        self._take_in(first)
+        warm_up(self._learner, first, self._random, progress, epochs=range(1, most + 1))
+        for start in range(len(first), len(log), config.round_events):
+            self.learn(log.part(slice(start, start + config.round_events)))
+        if most < epochs:
+            warm_up(self._learner, log, self._random, progress, epochs=range(most + 1, epochs + 1))
+
+    def _take_in(self, log: InteractionLog) -> None:
+        self._learner.count(log.items)
+        self._exemplars.add(log)
+        if self._blended is not None:
+            self._blended.count(log)
+        if self._horizon is not None:
+            self._horizon.count(log.items)
 
     @property
     def _piece(self) -> int:
         """Interactions of a piece; half of the warm-up's, since a step has to be cheap here."""
         return self.config.training.model.window
 
-    def _count(self, items: Int64) -> None:
+    def _learn_blend(self, blended: Blended, log: InteractionLog, numbers: Int64) -> None:
+        items = self._learner.item_vectors()
+        users = np.zeros((len(log), items.shape[1]), np.float32)
+        history = self.config.training.model.history
+        for number, batch in self._exemplars.unfolding(int(numbers[0]), history, _UNFOLDED):
+            users[number - numbers[0]] = self._learner.user_vectors(batch, items)
+        nothing = np.empty(0, np.int64)
+        seen = self._exemplars.seen(numbers, _SEEN) if self.config.training.mask_seen else (nothing, nothing)
+        blended.learn(log, users, items, seen)
+
+    def _count(self, items: Int64, numbers: Int64) -> None:
         counts = self._learner.counts
-        self._learner.begin(np.unique(items[counts[items] == 0]))
-        np.add.at(counts, items, 1)
+        rows, first = np.unique(items, return_index=True)
+        new = (rows >= 0) & (counts[rows] == 0)
+        companions = self._exemplars.items(self._exemplars.chains(numbers[first[new]], 1 + _COMPANIONS)[:, 1:])
+        self._learner.begin(rows[new], companions, self._random)
+        self._learner.count(items)
 
     def _recent_ends(self, users: Int64, numbers: Int64) -> Int64:
         """Numbers to end pieces at so that every interaction of the round is in one, with half a piece before it."""
@@ -302,14 +339,3 @@ class OnlineTrainer:
         replayed = random.integers(exemplars.oldest, exemplars.total, config.replayed + config.recent - len(recent))
         chosen = np.concatenate([recent, replayed])
         return exemplars.batch(chosen, self._piece, config.training.tie_shuffle, random)
-
-
-def _config(fields: dict[str, Any]) -> OnlineConfig:
-    training = fields["training"]
-    training = TrainConfig(**(training | {"model": EvolutionConfig(**training["model"])}))
-    horizon = fields["horizon"] and HorizonConfig(**fields["horizon"])
-    return OnlineConfig(**(fields | {"training": training, "horizon": horizon}))
-
-
-def _section(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -52,6 +52,7 @@ def train(
     log, features = replace(log, items=row[log.items]), features.take(known)
     space = FeatureSpace.fit(features)
     learner = Learner(space.matrix(features), config, seed=seed, device=device)
+    learner.count(log.items)
     loss = warm_up(learner, log, np.random.default_rng(seed), progress)
     users = len(np.unique(log.users))
     facts = {"events": len(log), "users": users, "epochs": config.epochs, "seed": seed, "loss": loss}
@@ -69,15 +70,22 @@ def check_log(log: InteractionLog, ids: Sequence[str], features: ItemFeatures) -
 
 
 def warm_up(
-    learner: Learner, log: InteractionLog, random: np.random.Generator, progress: Progress | None = None
+    learner: Learner,
+    log: InteractionLog,
+    random: np.random.Generator,
+    progress: Progress | None = None,
+    *,
+    epochs: range | None = None,
 ) -> float:
-    """Epochs over a log, as the learner's configuration has them; the mean loss of the last one."""
-    config = learner.config
-    learner.counts += np.bincount(log.items[log.items >= 0], minlength=len(learner.counts))
+    """Epochs over a log whose items the learner has counted; the mean loss of the last one.
+
+    epochs: numbers of those to go through now, of the configuration's, from 1; None: all of them.
+    """
+    config, loss = learner.config, float("nan")
+    learner.set_learning_rate(config.learning_rate)
     competitors = learner.competitors()
-    loss = float("nan")
     with seeded(int(random.integers(2**62)), learner.device):
-        for epoch in range(1, config.epochs + 1):
+        for epoch in epochs or range(1, config.epochs + 1):
             batches = iterate(log, 2 * config.model.window, config.batch_size, config.tie_shuffle, random)
             losses = [learner.step(batch, competitors, random) for batch in batches if batch.targets.any()]
             loss = float(np.mean(losses))

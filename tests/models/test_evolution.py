@@ -1,6 +1,7 @@
 import numpy as np
 import torch
 
+from models.evolution import _TimeBias, drop
 from tests.models.conftest import Histories, Twins
 
 
@@ -60,3 +61,28 @@ def test_user_vectors_have_the_length_of_the_temperature(twins: Twins) -> None:
         query = twins.evolution.query(torch.randn(3, twins.release.config.dim))
     expected = 1 / np.exp(twins.release.arrays["evolution.log_temperature"])
     np.testing.assert_allclose(query.norm(dim=-1).numpy(), expected, rtol=1e-5)
+
+
+def test_the_gradient_of_the_time_bias_is_that_of_a_table() -> None:
+    random = torch.Generator().manual_seed(0)
+    time = torch.randn(2, 5, generator=random, dtype=torch.float64, requires_grad=True)
+    ages = torch.randint(0, 5, (3, 4, 4), generator=random)
+    factor = torch.randn(3, 2, 4, 4, generator=random, dtype=torch.float64)
+    expected = torch.autograd.grad((time[:, ages].transpose(0, 1) * factor).sum(), time)[0]
+    assert torch.equal(_TimeBias.apply(time, ages), time[:, ages].transpose(0, 1))
+    torch.testing.assert_close(torch.autograd.grad((_TimeBias.apply(time, ages) * factor).sum(), time)[0], expected)
+
+
+def test_dropping_keeps_the_mean_and_drops_at_random() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.ones(301, 333, requires_grad=True)
+        one, other = drop(x, 0.2), drop(x, 0.2)
+        share = (one == 0).float().mean()
+        assert abs(share - 51 / 256) < 0.005
+        assert abs(one.mean() - 1) < 0.005
+        assert torch.equal(one[one != 0], torch.full_like(one[one != 0], 256 / 205))
+        both = ((one == 0) & (other == 0)).float().mean()
+        assert abs(both - share**2) < 0.005
+        assert torch.equal(torch.autograd.grad(one.sum(), x)[0], one)
+        assert torch.equal(drop(x, 0.0), x)

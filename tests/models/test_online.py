@@ -1,15 +1,18 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from models.batches import InteractionLog
+from models.blended import Blended
 from models.config import EvolutionConfig
 from models.features import ItemFeatures
 from models.horizon_learner import HorizonConfig
 from models.learner import TrainConfig
-from models.online import OnlineConfig, OnlineTrainer
+from models.online import OnlineTrainer
+from models.online_config import OnlineConfig
 from models.release import Release
 from models.serving import ServingModel
 from tests.models.test_train import CATEGORIES, ITEMS, catalogue, next_categories, walks
@@ -220,11 +223,112 @@ def test_an_adopted_release_is_where_training_goes_on(trainer: OnlineTrainer) ->
     trainer.adopt(first)
     released = trainer.release()
     for name, array in first.arrays.items():
-        if name not in ("tower.residual", "tower.item_bias", "tower.new_item_bias", "horizon.everybody"):
+        if (
+            name not in ("tower.residual", "tower.item_bias", "tower.new_item_bias", "horizon.everybody")
+            and "counts." not in name
+        ):
             np.testing.assert_array_equal(released.arrays[name], array)
     np.testing.assert_array_equal(released.arrays["tower.residual"][:ITEMS], first.arrays["tower.residual"])
     assert not released.arrays["tower.residual"][ITEMS:].any()
     assert np.isfinite(trainer.learn(backwards(9)))
+
+
+Learned = tuple[InteractionLog, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
+
+
+def what_the_blend_learned(trainer: OnlineTrainer, log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> Learned:
+    """What a round gave to its blend."""
+    given: list[Learned] = []
+
+    def learn(self: Blended, *arguments: Any) -> float:
+        given.append(arguments)
+        return 0.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Blended, "learn", learn)
+        trainer.learn(log)
+    return given[0]
+
+
+def test_the_blend_learns_from_what_a_worker_would_have_had(
+    trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer.learn(backwards(0))
+    trainer.put_items(*new_items(1))
+    served = ServingModel(trainer.release())
+    walk, back = walks(3, 40), backwards(0, users=2, events=9)
+    log = InteractionLog(*(np.concatenate([getattr(one, name) for one in (walk, back)]) for name in walk.__slots__))
+    log = log.part(np.random.default_rng(0).permutation(len(log)))
+    log.items[5] = -1
+    before = {int(user): trainer.histories(np.array([user]))[0] for user in np.unique(log.users)}
+    assert 0 < len(before[0][0]) < trainer.config.training.model.history < 40
+    _, users, items, _ = what_the_blend_learned(trainer, log, monkeypatch)
+
+    np.testing.assert_allclose(items, served.project(trainer.item_ids, trainer.features).search, atol=1e-5)
+    inputs = np.concatenate([items[:, :-1] * 4, np.zeros((1, 16), np.float32)])  # of d 16; an unknown item feeds zeros
+    caches = {user: served.new_cache(1) for user in before}
+    vectors = dict.fromkeys(before, served.start_vector)
+
+    def step(user: int, item: int, time: int, action: int, weight: float) -> None:
+        event = np.array([time]), np.array([action], np.uint8), np.array([weight], np.float32)
+        vectors[user] = served.user_vectors(served.step(caches[user], ONE, inputs[[item]], *event))[0]
+
+    for user, history in before.items():
+        for event in zip(*history, strict=True):
+            step(user, *event)
+    for at in range(len(log)):
+        user = int(log.users[at])
+        np.testing.assert_allclose(users[at], vectors[user], atol=1e-4)
+        step(user, log.items[at], log.times_ms[at], log.actions[at], log.weights[at])
+
+
+def test_what_a_user_has_seen_is_no_candidate_for_the_blend(
+    trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = InteractionLog(
+        np.array([9000, 9001, 9000, 9000]),
+        np.array([3, 4, 5, 3]),
+        np.arange(4) * 1000,
+        np.zeros(4, np.uint8),
+        np.ones(4, np.float32),
+    )
+    _, _, _, (event, row) = what_the_blend_learned(trainer, log, monkeypatch)
+    assert sorted(zip(event.tolist(), row.tolist(), strict=True)) == [(2, 3), (3, 3), (3, 5)]
+
+
+def test_counts_and_blend_are_in_the_release(trainer: OnlineTrainer) -> None:
+    before = trainer.release()
+    for seed in range(3):
+        trainer.learn(backwards(seed))
+    release = trainer.release()
+    assert release.source == "near"
+    for name in ("blend.weights", "counts.pairs.near.values"):
+        assert np.abs(release.arrays[name] - before.arrays[name]).max() > 1e-3
+
+
+def test_a_trainer_without_blend_releases_the_model_alone(tmp_path: Path) -> None:
+    config = OnlineConfig(TrainConfig(TRAINING.model, epochs=1), blended=None)
+    trainer = OnlineTrainer(walks(), *catalogue(), config)
+    trainer.save(tmp_path)
+    loaded = OnlineTrainer.load(tmp_path)
+    assert loaded.learn(backwards(0)) == trainer.learn(backwards(0))
+    assert loaded.release().source == ""
+    assert not any(name.startswith(("counts.", "blend.")) for name in loaded.release().arrays)
+
+
+def test_items_without_features_start_apart_and_a_new_one_where_its_company_is() -> None:
+    ids = [f"i{at}" for at in range(ITEMS)]
+    nothing = ItemFeatures(np.zeros((ITEMS, 0), np.float32), [()] * ITEMS, np.zeros(ITEMS, np.int64))
+    trainer = OnlineTrainer(walks(), ids, nothing, OnlineConfig(TrainConfig(TRAINING.model, epochs=1), steps=0))
+    unit = ServingModel(trainer.release()).project(ids, nothing).search[:, :-1]
+    assert (unit @ unit.T - 2 * np.eye(ITEMS)).max() < 0.95
+    trainer.put_items(["new"], nothing.take(ONE))
+    log = part(walks(1, 4), 0, 4)
+    log.users[:] = 77
+    log.items[:] = [1, 5, 9, ITEMS]
+    trainer.learn(log)
+    residual = trainer.release().arrays["tower.residual"]
+    np.testing.assert_allclose(residual[ITEMS], residual[[1, 5, 9]].mean(axis=0), atol=1e-6)
 
 
 def test_nothing_to_learn_is_no_loss(trainer: OnlineTrainer) -> None:
@@ -259,3 +363,24 @@ def test_a_damaged_or_missing_file_is_named(trainer: OnlineTrainer, tmp_path: Pa
 def test_a_field_outside_its_range_is_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         OnlineConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_the_end_of_the_warm_up_teaches_the_blend_before_the_first_release() -> None:
+    def first_release(rehearsal: float) -> tuple[Release, list[int], OnlineTrainer]:
+        epochs: list[int] = []
+        config = OnlineConfig(TRAINING, rehearsal=rehearsal, finish=0.25, round_events=20)
+        trainer = OnlineTrainer(walks(), *catalogue(), config, progress=lambda epoch, *_: epochs.append(epoch))
+        return trainer.release(), epochs, trainer
+
+    plain, _, _ = first_release(0.0)
+    rehearsed, epochs, trainer = first_release(0.3)
+    at_first = plain.arrays["blend.weights"]
+    assert (at_first == at_first[0]).all(), "as the configuration has them, whatever the context"
+    assert np.abs(rehearsed.arrays["blend.weights"] - at_first).max() > 1e-3
+    assert epochs == list(range(1, TRAINING.epochs + 1))
+    assert (trainer.rounds, trainer.events) == (0, 0)
+    for name in ("counts.items.popularity_1000", "counts.pairs.near.values"):
+        counted = (np.sort(release.arrays[name]) for release in (rehearsed, plain))  # a row may be in any order
+        np.testing.assert_allclose(*counted, rtol=1e-5)
+    assert trainer._learner.counts.sum() == trainer._exemplars.total == 480
+    assert best_after(rehearsed, 1)[:3] == [2, 2, 2]
