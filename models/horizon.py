@@ -33,8 +33,8 @@ CALENDAR = 16
 VIEWS = ("items", "own", "everybody")
 
 OWN_DECAY = np.float32(0.98)
-OWN_PRIOR = np.float32(30.0)
-"""A user's topics: each event counts .98 of the one after it, beside 30 events like everybody's."""
+OWN_PRIOR = np.float32(10.0)
+"""A user's topics: each event counts .98 of the one after it, beside 10 events like everybody's."""
 
 _DAY_MS, _WEEK_MS = 86_400_000, 7 * 86_400_000
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from models.learner import Learner, seeded
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _BARRED = -1e9
+_VIEWS_FASTER = 10  # the weights of the mixture have far to go, and few of them are asked at a time
 _AT_ONCE = 32  # histories encoded together
 
 
@@ -109,9 +111,12 @@ class HorizonLearner:
         with seeded(seed, learner.device):
             self.head = Head(learner.config.model.dim, config.hidden, config.dropout).to(learner.device)
         self._averaged = {name: value.detach().clone() for name, value in self.head.named_parameters()}
-        self._optimiser = torch.optim.AdamW(
-            self.head.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        shape = [value for name, value in self.head.named_parameters() if name != "views"]
+        groups: list[dict[str, Any]] = [
+            {"params": shape},
+            {"params": [self.head.views], "lr": _VIEWS_FASTER * config.learning_rate},
+        ]
+        self._optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self._counted = np.zeros(topics.stop - topics.start)
 
     def count(self, items: Int64) -> None:
