@@ -16,7 +16,8 @@ import numpy as np
 
 from evaluation.contenders import CONTENT, LEARNED, recipes
 from evaluation.learning import FrozenArm, OnlineArm, RetrainArm, Serving, WarmStart
-from evaluation.lists import ListedArm, read_lists, write_lists
+from evaluation.lists import ListedArm, write_lists
+from evaluation.predictions import read_predictions
 from evaluation.prequential import Arm, BaselineArm, Sink, play
 from evaluation.prequential_report import report
 from evaluation.stream import EventStream
@@ -217,13 +218,13 @@ class Evaluation:
             yield write
 
     def _added(self, name: str, path: Path) -> ListedArm:
+        expected = "Expected a line for each test event, in order, as --predictions writes it."
         try:
-            with path.open(encoding="utf-8") as file:
-                lists = read_lists(file, self.stream, self.cut, self.options.k)
+            lists = read_predictions(path, self.stream, self.cut, self.options.k)
         except (OSError, ValueError) as error:
-            raise CliError(
-                f"{path}: {error}", "Expected a line for each test event, as --predictions writes it."
-            ) from error
+            raise CliError(str(error), expected) from error
+        if self.cut + len(lists) < len(self.stream):
+            raise CliError(f"{path}: event {self.cut + len(lists)} has no line", expected)
         return ListedArm(lists, self.cut, {"added": path.name})
 
 

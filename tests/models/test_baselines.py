@@ -124,10 +124,14 @@ def test_counting_and_reading_have_settings_of_their_own() -> None:
     # Pairs x→y 2 (a, c), x→z .5, y→z 1, y→x .5, z→y .25, z→x .125. User c read y at age 0 and x at age 1:
     # z 1 + .1 × .5, x .5, y .1 × 2.
     assert pairs.rank("c", 3, False) == ["z", "x", "y"]
-    one = feed(WindowedCoOccurrence(2, 0.5, 1e12, read_window=1, backward=0.0), [("a", "x"), ("a", "y"), ("a", "z")])
-    one.learn_one("b", "x", 0)
-    one.learn_one("b", "y", 0)
-    assert one.rank("b", 1, True) == ["z"]
+
+
+@pytest.mark.parametrize(("read_window", "first"), [(1, "z"), (2, "w")])
+def test_no_more_is_read_than_the_window(read_window: int, first: str) -> None:
+    """After x comes w, three times; after y comes z, once. Who did x, then y, is told w only if x is read."""
+    log = [*((user, item) for user in "abc" for item in ("x", "w")), ("d", "y"), ("d", "z"), ("e", "x"), ("e", "y")]
+    settings = {"read_window": read_window, "read_decay": 0.9, "source_power": 0.0, "target_power": 0.0}
+    assert feed(WindowedCoOccurrence(2, 0.5, 1e12, backward=0.0, **settings), log).rank("e", 1, True) == [first]
 
 
 def test_self_pairs_and_a_bonus_recommend_again() -> None:
