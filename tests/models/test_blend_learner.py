@@ -114,8 +114,14 @@ def test_it_goes_on_from_the_weights_of_a_release() -> None:
     learner, other = BlendLearner(CONFIG, FEATURES), BlendLearner(CONFIG, FEATURES)
     learner.learn(examples(100))
     weights = learner.arrays()["blend.weights"]
-    other.adopt(weights)
-    np.testing.assert_allclose(other.arrays()["blend.weights"], weights, atol=1e-6)
+    fresh = BlendLearner(CONFIG, FEATURES)
+    other.learn(examples(100, 1))
+    for one in (other, fresh):
+        one.adopt(weights)
+        np.testing.assert_allclose(one.arrays()["blend.weights"], weights, atol=1e-6)
+        one.learn(examples(100, 2))
+    # Nothing is left of where it was going before.
+    np.testing.assert_array_equal(other.arrays()["blend.weights"], fresh.arrays()["blend.weights"])
     with pytest.raises(ValueError, match=r"expected .8, 6."):
         other.adopt(weights[:2])
 
