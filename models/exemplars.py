@@ -112,6 +112,7 @@ class Exemplars:
         Batches of ``pieces`` users, each with ``before`` older interactions; targets are the interactions that are
         asked for, unknown items too, and with each batch come their numbers in the order of its targets.
         """
+        since = max(since, self.oldest)
         numbers = np.arange(since, self.total)
         users = self._at("users", numbers)
         known, many = np.unique(users[self._at("items", numbers) != _BLANK["items"]], return_counts=True)

@@ -282,6 +282,13 @@ def test_the_blend_learns_from_what_a_worker_would_have_had(
         step(user, log.items[at], log.times_ms[at], log.actions[at], log.weights[at])
 
 
+def test_a_round_may_be_larger_than_what_is_remembered() -> None:
+    config = OnlineConfig(TrainConfig(TRAINING.model, epochs=1), exemplars=50, horizon=None)
+    trainer = OnlineTrainer(walks(), *catalogue(), config)
+    assert np.isfinite(trainer.learn(backwards(0)))
+    assert trainer.release().source == "near"
+
+
 def test_what_a_user_has_seen_is_no_candidate_for_the_blend(
     trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
