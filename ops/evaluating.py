@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,9 +24,9 @@ from evaluation.stream import EventStream
 from evaluation.trainers import StreamTrainer
 from evaluation.tuning import tune
 from models.batches import InteractionLog
-from models.config import EvolutionConfig, Int64
-from models.online import OnlineConfig
-from models.train import TrainConfig
+from models.config import Int64
+from models.online_config import OnlineConfig
+from models.recipes import RECIPES
 from ops.errors import CliError
 from streams.contracts import Item, ItemVector
 
@@ -43,7 +43,8 @@ class Options:
     seen: str = "filter"
     k: int = 10
     size: int = 2
-    epochs: int = 20
+    recipe: str | None = None
+    epochs: int | None = None
     round_size: int = 256
     retrain_every: float = 0.1
     tune: bool = True
@@ -135,19 +136,25 @@ class Evaluation:
 
     def _fit(self, log: InteractionLog, items: int) -> StreamTrainer:
         options = self.options
-        training = TrainConfig(
-            model=EvolutionConfig.of_size(options.size), epochs=options.epochs, mask_seen=options.seen == "filter"
-        )
         follow = self._show.begin(f"training on {len(log):,} events")
         return StreamTrainer(
             log,
             items,
             self.vectors(),
-            OnlineConfig(training, horizon=None),  # nothing is asked about later times
+            self._recipe(),
             seed=options.seed,
             progress=lambda epoch, epochs, loss: follow(epoch, epochs),
             device=options.device,
         )
+
+    def _recipe(self) -> OnlineConfig:
+        """The one asked for, by default the one for data with or without repeats."""
+        options = self.options
+        recipe = RECIPES[options.recipe or ("histories" if options.seen == "filter" else "sessions")]
+        config = recipe(options.size) if options.epochs is None else recipe(options.size, options.epochs)
+        training = replace(config.training, mask_seen=options.seen == "filter")
+        # Nothing is asked about later times.
+        return replace(config, training=training, round_events=options.round_size, horizon=None)
 
     def _counted(self, name: str) -> Arm:
         options, filtered = self.options, self.options.seen == "filter"

@@ -72,7 +72,17 @@ def evaluate(
     ] = "filter",
     k: Annotated[int, typer.Option(help="Length of the lists, and of hit rate and NDCG.", min=1, max=100)] = 10,
     size: Annotated[int, typer.Option(help="Of the model: layers, and heads of width 32.", min=2, max=16)] = 2,
-    epochs: Annotated[int, typer.Option(help="Passes over the log, when a model is trained from scratch.", min=1)] = 20,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="What is trained, counted and blended. histories: long, nothing taken twice. sessions: short visits, "
+            "with repeats. By default histories with --seen filter, sessions with --seen keep."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the log, when a model is trained from scratch; by default the recipe's.", min=1),
+    ] = None,
     round_size: Annotated[
         int, typer.Option("--round", help="Events after which the online arm learns and its release changes.", min=1)
     ] = 256,
@@ -99,6 +109,7 @@ def evaluate(
     from ops.event_files import read_stream
 
     _check_choice("--seen", seen, ("filter", "keep"))
+    _check_choice("--recipe", recipe, (None, "histories", "sessions"))
     _check_choice("--unit", unit, (None, "s", "ms"))
     for name, path in (("--json", json_file), ("--predictions", predictions)):
         if path is not None and not path.absolute().parent.is_dir():
@@ -122,6 +133,7 @@ def evaluate(
             seen=seen,
             k=k,
             size=size,
+            recipe=recipe,
             epochs=epochs,
             round_size=round_size,
             retrain_every=retrain_every,
