@@ -41,8 +41,8 @@ def test_a_release_without_counts_is_written_as_it_always_was(release: Release, 
 def test_a_newer_format_is_refused(release: Release, tmp_path: Path) -> None:
     path = release.save(tmp_path)
     manifest = json.loads((path / MANIFEST).read_text())
-    (path / MANIFEST).write_text(json.dumps(manifest | {"format": 3}))
-    with pytest.raises(ValueError, match="format 3, this version reads 1 to 2"):
+    (path / MANIFEST).write_text(json.dumps(manifest | {"format": 4}))
+    with pytest.raises(ValueError, match="format 4, this version reads 1 to 3"):
         Release.load(path)
 
 

@@ -14,6 +14,8 @@ class ModelAdmin:
 
     async def close(self) -> None: ...
 
+    async def stop(self) -> None: ...
+
     async def _send_request(self, request: Any) -> Any:
         described = {"error_code": 0, "topic_id": uuid.uuid5(uuid.NAMESPACE_DNS, request._topic)}
         return SimpleNamespace(to_object=lambda: {"cluster_id": "model", "topics": [described]})

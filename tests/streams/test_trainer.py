@@ -115,6 +115,7 @@ class Learning:
         self.told: list[tuple[int, float]] = []
         self.term: TrainerTerm | None = None
         self.task: asyncio.Task[None]
+        self.before = 0  # rounds told when the present term began
 
     def load(self, directory: Path) -> Continual:
         return Continual.load(directory, lambda path: Chain.load(self.told, path), judge, GATE)
@@ -138,7 +139,7 @@ class Learning:
     async def running(self, *, killed: bool = False):
         leave = asyncio.Event()
         with ThreadPoolExecutor(1) as compute:
-            self.term = TrainerTerm(self.config, self.load, compute, leave)
+            self.term, self.before = TrainerTerm(self.config, self.load, compute, leave), len(self.told)
             task = self.task = asyncio.create_task(self.term.run())
             try:
                 yield task
@@ -151,7 +152,7 @@ class Learning:
 
     async def until_round(self, number: int) -> None:
         async with asyncio.timeout(60):
-            while not self.told or self.told[-1][0] < number:
+            while len(self.told) == self.before or self.told[-1][0] < number:
                 await self.go_on()
 
     async def until_learned(self) -> None:
