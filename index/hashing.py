@@ -15,4 +15,9 @@ def item_hash(item: str) -> int:
     encoded = item.encode()
     if not 1 <= len(encoded) <= MAX_ID_BYTES:
         raise ValueError(f"item id {item[:40]!r} has {len(encoded)} bytes, expected 1 to {MAX_ID_BYTES}")
-    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "little")
+    return hash64(encoded)
+
+
+def hash64(content: bytes) -> int:
+    """BLAKE2b-64 of any bytes, little-endian: 0 to 2^64 - 1."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")

@@ -72,11 +72,11 @@ class Duty:
             # Normally a rebalance follows soon. If none does, the other member is gone again.
             self.state, wait = "fenced", 2 * self._seat.session_timeout_ms / 1000
             log.warning("fenced", duty=self.name, error=str(error), retry_in_seconds=wait)
-            await _pause(leave, wait)
+            await pause(leave, wait)
         except (NotCommitted, KafkaError, OSError) as error:
             self.state = "retrying"
             log.warning("starting again from what was published last", duty=self.name, error=repr(error))
-            await _pause(leave, self._seat.retry_seconds)
+            await pause(leave, self._seat.retry_seconds)
 
     def status(self) -> dict[str, Any]:
         """Its state, and what its present term says."""
@@ -180,6 +180,7 @@ class Member(ConsumerRebalanceListener):
         self._stopping.set()
 
 
-async def _pause(leave: asyncio.Event, seconds: float) -> None:
+async def pause(leave: asyncio.Event, seconds: float) -> None:
+    """Wait, but not once told to leave."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(leave.wait(), seconds)

@@ -6,7 +6,6 @@ repeats its rounds and comes to the same weights. Knows the contracts; knows not
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from index.hashing import item_hash
+from index.hashing import hash64, item_hash
 from streams.contracts import Erase, Interaction, Outcome
 from streams.validation import BadMessage, EventRules, decode_event
 
@@ -115,7 +114,7 @@ class RoundReader:
     def _repeated(self, event: Interaction) -> bool:
         if event.id is None:
             return False
-        key = _hash(f"{event.user}\0{event.id}")
+        key = hash64(f"{event.user}\0{event.id}".encode())
         if key in self._known:
             return True
         self._known.add(key)
@@ -152,7 +151,3 @@ def _shown(outcomes: Mapping[int, Sequence[Arrived]]) -> tuple[list[tuple[int, s
                     if reward > 0
                 ]
     return found, bad
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -10,7 +10,6 @@ nothing of how a model learns.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import time
 import uuid
@@ -28,6 +27,7 @@ from models.continual import Continual, Step
 from models.release import Release
 from streams.cluster import Cluster
 from streams.contracts import RoundEnds, TrainerState
+from streams.election import pause
 from streams.lessons import Items, Lessons
 from streams.names import Topics
 from streams.releases import Published, TrainerWriter, pointer_to, read_models
@@ -119,7 +119,7 @@ class TrainerTerm:
             if published.trainer is not None:
                 return published
             log.info("nothing to train from yet: `driftline train` makes the first release and a checkpoint")
-            await _rest(self._leave, RETRY_S)
+            await pause(self._leave, RETRY_S)
         return None
 
     def _restored(self, state: TrainerState) -> Lessons:
@@ -206,7 +206,7 @@ class Training:
         _say(step)
         if len(self._state.begun) >= config.checkpoint_rounds:
             await self._checkpoint()
-        await _rest(self._leave, (time.monotonic() - started) * (1 / config.cpu_share - 1))
+        await pause(self._leave, (time.monotonic() - started) * (1 / config.cpu_share - 1))
 
     async def _learn(self, events: Batches, outcomes: Batches) -> Step:
         self._learned = True
@@ -275,11 +275,6 @@ def _say(step: Step) -> None:
         log.info("release published", release=step.serve.id, round=step.round, **step.compared)
     elif step.refused is not None:
         log.warning("release refused: worse than the one that is served", release=step.refused, **step.compared)
-
-
-async def _rest(leave: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(leave.wait(), seconds)
 
 
 async def _in(compute: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
