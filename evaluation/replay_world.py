@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from models.serving import ServingModel
 from policy.frequency import StreamingFrequency
 from streams.contracts import EstimatorSnapshot, ExposureState, FrequencyState, ItemVector
-from streams.estimators import unpack_frequency
+from streams.estimator_parts import unpack_frequency
 from streams.world import Known, World
 
 Load = Callable[[str], ServingModel]

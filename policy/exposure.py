@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 BIN_EDGES = (0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+ALPHA = 0.1
 LOG_POPULARITY_SCALE = 0.2  # brings log-probabilities (0 to about -12) to the size of the indicator features
 
 
@@ -26,7 +27,7 @@ class ExposureModel:
         from river import linear_model, optim
 
         self.bits = bits
-        self._optimizer = optim.FTRLProximal(alpha=0.1, l1=0.0, l2=0.0)
+        self._optimizer = optim.FTRLProximal(alpha=ALPHA, l1=0.0, l2=0.0)
         self._model = linear_model.LogisticRegression(optimizer=self._optimizer)
 
     def features(self, segment: str, item: str, log_popularity: float, release: str, hour: int) -> dict[int, float]:
@@ -50,6 +51,19 @@ class ExposureModel:
     def predict_one(self, features: dict[int, float]) -> float:
         """P(shown), between 0 and 1."""
         return float(self._model.predict_proba_one(features)[True])
+
+    def quicken(self, factor: float) -> None:
+        """Let the next gradients move the weights `factor` times as far; no prediction changes by it.
+
+        FTRL's step is α / (1 + √n), n the sum of squared gradients: n shrinks, and z so that the weight stays.
+        Raises ValueError for a factor below 1.
+        """
+        if not factor >= 1:
+            raise ValueError(f"factor is {factor}, expected at least 1")
+        for bucket, n in self._optimizer.n.items():
+            less = float(n) / factor**2
+            self._optimizer.z[bucket] *= (1.0 + math.sqrt(less)) / (1.0 + math.sqrt(n))
+            self._optimizer.n[bucket] = less
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on, as JSON: `buckets` [bucket, weight, z, n], `intercept`, `iterations`, `bits`."""

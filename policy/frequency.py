@@ -62,6 +62,15 @@ class StreamingFrequency:
         self._last[cells] = step
         self._hits[cells] = hits
 
+    def quicken(self, factor: float) -> None:
+        """Let the next gap of every cell count at least `factor` · alpha, and less again from gap to gap.
+
+        Raises ValueError for a factor below 1.
+        """
+        if not factor >= 1:
+            raise ValueError(f"factor is {factor}, expected at least 1")
+        np.minimum(self._hits, max(1, round(1 / (self.alpha * factor))), out=self._hits)
+
     def probability(self, items: Hashes) -> NDArray[np.float64]:
         """Estimated probability that each item is in a slate, float64 [n], in (0, 1].
 

@@ -25,7 +25,7 @@ from policy.frequency import StreamingFrequency
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
 from streams.damage import damaged
-from streams.estimators import unpack_frequency
+from streams.estimator_parts import unpack_frequency
 from streams.names import Topics
 from streams.restore import partitions_of
 from streams.validation import BadMessage, decode_item_vector

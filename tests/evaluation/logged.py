@@ -11,7 +11,7 @@ from evaluation.replay import PartitionLog
 from evaluation.replay_world import ItemChange, Worlds
 from models.serving import ServingModel
 from streams.contracts import Decision, EstimatorSnapshot, ItemVector, Outcome
-from streams.estimators import unpack_frequency
+from streams.estimator_parts import unpack_frequency
 from streams.job import Record
 from streams.pipeline import COVERS, Pipeline, PipelineConfig
 from streams.world import Known, World

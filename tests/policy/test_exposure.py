@@ -158,3 +158,17 @@ def test_weights_of_the_audit_undo_sampling() -> None:
         sampled.update(0.6, 0.2)
     assert sampled.calibration_error == pytest.approx(whole.calibration_error)
     assert sampled.residual == pytest.approx(whole.residual)
+
+
+def test_after_quickening_it_predicts_the_same_and_learns_faster() -> None:
+    quick, slow = train(ExposureModel(), 6000, 1), train(ExposureModel(), 6000, 1)
+    quick.quicken(10.0)
+    assert predictions(quick) == predictions(slow)
+    features = quick.features("new", "item20", math.log(popularity(20)), "r1", 12)
+    before = quick.predict_one(features)
+    for model in (quick, slow):
+        for _ in range(20):
+            model.learn_one(features, True)
+    assert quick.predict_one(features) - before > 2 * (slow.predict_one(features) - before) > 0
+    with pytest.raises(ValueError, match="factor is 0"):
+        quick.quicken(0.5)

@@ -100,3 +100,15 @@ def test_bad_input_is_named() -> None:
         frequency.learn(ITEMS[:2], 5)
     with pytest.raises(ValueError, match="shapes"):
         StreamingFrequency.from_state({**frequency.state(), "gap": np.zeros((1, 2))})
+
+
+def test_after_quickening_it_follows_a_switch_faster() -> None:
+    probabilities = np.geomspace(0.5, 0.05, 60)
+    errors = []
+    for factor in (1.0, 10.0):
+        frequency = feed(StreamingFrequency(alpha=0.01), probabilities, 5000, 1)
+        frequency.quicken(factor)
+        errors.append(log_error(feed(frequency, probabilities[::-1], 300, 2), probabilities[::-1]))
+    assert errors[1] < 0.7 * errors[0]
+    with pytest.raises(ValueError, match="factor is 0"):
+        StreamingFrequency().quicken(0.5)

@@ -12,8 +12,7 @@ from msgspec.structs import replace
 from index.hashing import item_hash
 from policy.exposure import BIN_EDGES
 from streams.contracts import EstimatorSnapshot, Outcome, encode
-from streams.estimators import (
-    Estimators,
+from streams.estimator_parts import (
     StoredAudit,
     history_segment,
     pack_exposure,
@@ -21,6 +20,7 @@ from streams.estimators import (
     unpack_exposure,
     unpack_frequency,
 )
+from streams.estimators import Estimators
 from tests.streams.outcomes import outcomes, slates
 
 
