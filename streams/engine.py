@@ -162,9 +162,12 @@ class Engine(ConsumerRebalanceListener):
             self._fail(error)
 
     async def _release(self, sources: Sequence[TopicPartition]) -> None:
-        """Let each partition's batch in hand finish, then give it up."""
+        """Let each partition's batch in hand finish, then give it up; all of them, whatever one of them raises."""
         released = [self._partitions.pop(source) for source in sources if source in self._partitions]
-        await asyncio.gather(*(owned.end(self._out_of_patience) for owned in released))
+        ended = await asyncio.gather(*(owned.end(self._out_of_patience) for owned in released), return_exceptions=True)
+        for outcome in ended:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _out_of_patience(self) -> None:
         await self._stopping.wait()

@@ -217,3 +217,27 @@ async def test_one_that_is_parked_while_it_is_given_up_does_not_end_the_engine()
     engine.broken(ZeroDivisionError())
     assert engine._stopping.is_set()
     await engine._consumer.stop()
+
+
+class Leaving:
+    """An owned partition whose giving up takes a moment, or fails at once."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error, self.ended = error, False
+
+    async def end(self, out_of_patience: object) -> None:
+        if self.error is not None:
+            raise self.error
+        await asyncio.sleep(0.01)
+        self.ended = True
+
+
+async def test_one_that_cannot_be_given_up_cuts_no_other_short() -> None:
+    """Else its neighbour would be left in mid-batch, with nobody who waits for it."""
+    engine = Engine(EngineConfig(Cluster("nowhere:1"), "app", "events", "state", "dead"), Poisoned())
+    slow, sources = Leaving(), [TopicPartition("events", number) for number in range(2)]
+    engine._partitions = dict(zip(sources, [Leaving(OSError("closing")), slow], strict=True))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="closing"):
+        await engine._release(sources)
+    assert slow.ended
+    await engine._consumer.stop()
