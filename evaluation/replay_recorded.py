@@ -17,7 +17,7 @@ from streams.contracts import Decision
 from streams.fold import Folder, Touched
 from streams.job import DeadLetter, Record
 from streams.pipeline import PipelineConfig
-from streams.state import OpenSlate
+from streams.state import OpenSlate, item_groups
 
 
 class FromRecord:
@@ -57,6 +57,10 @@ class FromRecord:
             history=touched.state.events,
             release=decision.release,
             estimator=decision.estimator,
+            uniform=decision.uniform,
+            steered=decision.steered,
+            item_groups=item_groups(decision.groups, decision.chosen),
+            group_candidates={name: len(columns) for name, columns in decision.groups.items()},
         )
         if choice.propensity is not None and choice.inclusion is not None:
             slate.propensity = choice.propensity[0, :size].tolist()

@@ -39,7 +39,9 @@ _INCLUSION = [0.8795526405979018, 0.9235460059469854, 0.9687575917459676]
 _RELEASE, _ESTIMATOR = "d64l2w50-7f3a9c41b0de", "e828-1f0c3b7a"
 
 EXAMPLES: tuple[Struct, ...] = (
-    Interaction(user=_USER, item="50", time=_TIME, action="rate", weight=5.0, id="6f1c2a-17", slate="2-1007"),
+    Interaction(
+        user=_USER, item="50", time=_TIME, action="rate", weight=5.0, id="6f1c2a-17", slate="2-1007", group="f"
+    ),
     Impression(user=_USER, time=_TIME + 1500, items=["174", "181", "172"], slate=_SLATE, id="6f1c2a-18"),
     Request(user=_USER, time=_TIME + 90_000, id="6f1c2a-19"),
     Erase(user=_USER, time=_TIME + 86_400_000),
@@ -106,6 +108,8 @@ EXAMPLES: tuple[Struct, ...] = (
         },
         neighbours=3,
         counted=3,
+        groups={"adventure": [0, 1, 2], "drama": [3, 5]},
+        steered=False,
     ),
     Outcome(
         user=_USER,
@@ -126,6 +130,11 @@ EXAMPLES: tuple[Struct, ...] = (
         history=57,
         release=_RELEASE,
         estimator=_ESTIMATOR,
+        group="f",
+        uniform=False,
+        steered=False,
+        item_groups=["adventure", "adventure", "adventure"],
+        group_candidates={"adventure": 3, "drama": 2},
     ),
     ReleasePointer(
         release=_RELEASE,

@@ -19,11 +19,11 @@ TimeUnit = Literal["s", "ms"]
 Record = tuple[bytes, bytes]
 """Key and value."""
 
-EVENT_FIELDS = ("kind", "user", "item", "time", "timestamp", "action", "weight", "id", "items", "slate")
+EVENT_FIELDS = ("kind", "user", "item", "time", "timestamp", "action", "weight", "id", "items", "slate", "group")
 ITEM_FIELDS = ("item", "title", "text", "categories", "year", "withdrawn")
 LIST_SEPARATOR = "|"
 
-_TEXTS = ("kind", "user", "item", "action", "id", "slate", "title", "text")
+_TEXTS = ("kind", "user", "item", "action", "id", "slate", "group", "title", "text")
 _LISTS = ("items", "categories")
 _PER_SECOND = {"s": 1, "ms": 1000}
 

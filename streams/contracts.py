@@ -23,6 +23,9 @@ encode = msgspec.json.Encoder().encode
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES, description="1 to 256 bytes of UTF-8")]
 Millis = Annotated[int, Meta(ge=0, le=2**53, description="milliseconds since the epoch, UTC")]
 Unit = Annotated[float, Meta(ge=0.0, le=1.0)]
+Group = Annotated[str, Meta(min_length=1, max_length=64)]
+
+_GROUP = "of users the user belongs to, for fairness; stays until another is named; null: as before"
 
 
 class Interaction(Struct, frozen=True, gc=False, tag="interaction", tag_field="kind"):
@@ -37,6 +40,7 @@ class Interaction(Struct, frozen=True, gc=False, tag="interaction", tag_field="k
     ] = 1.0
     id: Annotated[Id | None, Meta(description="the event's own id; a repeated one is dead-lettered")] = None
     slate: Annotated[Id | None, Meta(description="the slate it answers, when the client knows it")] = None
+    group: Annotated[Group | None, Meta(description=_GROUP)] = None
 
 
 class Impression(Struct, frozen=True, gc=False, tag="impression", tag_field="kind"):
@@ -47,6 +51,7 @@ class Impression(Struct, frozen=True, gc=False, tag="impression", tag_field="kin
     items: Annotated[list[Id], Meta(min_length=1, max_length=1000, description="what was shown, in order of position")]
     slate: Annotated[Id | None, Meta(description="driftline's slate; null: another system's")] = None
     id: Annotated[Id | None, Meta(description="the event's own id; a repeated one is dead-lettered")] = None
+    group: Annotated[Group | None, Meta(description=_GROUP)] = None
 
 
 class Request(Struct, frozen=True, gc=False, tag="request", tag_field="kind"):
@@ -55,6 +60,7 @@ class Request(Struct, frozen=True, gc=False, tag="request", tag_field="kind"):
     user: Annotated[Id, Meta(description="who; also the record's key")]
     time: Annotated[Millis, Meta(description="when it was asked, by the producer's clock")]
     id: Annotated[Id | None, Meta(description="the event's own id; a repeated one is dead-lettered")] = None
+    group: Annotated[Group | None, Meta(description=_GROUP)] = None
 
 
 class Erase(Struct, frozen=True, gc=False, tag="erase", tag_field="kind"):
@@ -95,6 +101,9 @@ class ItemVector(Struct, frozen=True, gc=False):
     categories: list[str] = []
     year: Annotated[int, Meta(ge=0, le=9999)] | None = None
     withdrawn: Annotated[bool, Meta(description="as in the item")] = False
+
+
+_STEERED = "fairness: true, its term took part; false, left out to measure what it costs; null: none is configured"
 
 
 class Cause(Struct, frozen=True, gc=False):
@@ -193,6 +202,11 @@ class Decision(Struct, frozen=True, gc=False):
         int, Meta(description="how many candidates may come from counts of what goes with the user's last items")
     ] = 0
     counted: Annotated[int, Meta(description="how many of the first columns came from them")] = 0
+    groups: Annotated[
+        dict[str, list[int]],
+        Meta(description="fairness: indexes into `candidates`, by item group; empty: no groups are configured"),
+    ] = {}
+    steered: Annotated[bool | None, Meta(description=_STEERED)] = None
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -222,6 +236,17 @@ class Outcome(Struct, frozen=True, gc=False):
     history: Annotated[int, Meta(description="events folded into the user's state when the slate was made")]
     release: str | None
     estimator: str | None
+    group: Annotated[Group | None, Meta(description="of users the user belongs to; null: none was named")] = None
+    uniform: Annotated[
+        bool | None, Meta(description="true: the slate came from the ε arm; null: not known, or an external slate")
+    ] = None
+    steered: Annotated[bool | None, Meta(description=_STEERED)] = None
+    item_groups: Annotated[
+        list[str | None], Meta(description="fairness: of each item; empty: no groups are configured")
+    ] = []
+    group_candidates: Annotated[
+        dict[str, int], Meta(description="fairness: how many of the candidates are of each item group")
+    ] = {}
 
 
 class ReleasePointer(Struct, frozen=True, gc=False, tag="release", tag_field="kind"):

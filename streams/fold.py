@@ -125,7 +125,7 @@ class Folder:
         """Add a slate to a user's state; those that make room for it become outcomes."""
         touched = folded.users[key]
         for evicted in touched.state.open(slate, self._limits):
-            folded.outcomes.append(_outcome(touched.user, evicted, touched.time, "evicted"))
+            folded.outcomes.append(_outcome(touched, evicted, touched.time, "evicted"))
         self._watch(key, touched.state)
 
     def close_absent(self, folded: Folded, states: Mapping[bytes, bytes]) -> None:
@@ -175,7 +175,7 @@ class Folder:
         for slate in touched.state.close_due(folded.watermark, self._limits):
             touched.changed = True
             closed = slate.opened + self._limits.outcome_window_ms
-            folded.outcomes.append(_outcome(touched.user, slate, closed, "window"))
+            folded.outcomes.append(_outcome(touched, slate, closed, "window"))
 
     def _fold_one(self, folded: Folded, event: Event, record: Record, states: Mapping[bytes, bytes]) -> None:
         touched = self._touch(folded, event.user, states)
@@ -196,6 +196,7 @@ class Folder:
         touched.time, touched.arrived = event.time, record.timestamp
         touched.watermark = folded.watermark
         item = None
+        state.group = event.group or state.group
         if isinstance(event, Interaction):
             item = event.item
             self._interact(touched, event)
@@ -246,10 +247,10 @@ class Folder:
         self.open(folded, event.user.encode(), external)
 
 
-def _outcome(user: str, slate: OpenSlate, closed: int, reason: Literal["window", "evicted"]) -> Outcome:
+def _outcome(touched: Touched, slate: OpenSlate, closed: int, reason: Literal["window", "evicted"]) -> Outcome:
     """Return the labelled record of a slate whose window has closed."""
     return Outcome(
-        user=user,
+        user=touched.user,
         slate=slate.slate,
         time=slate.time,
         closed=closed,
@@ -267,6 +268,11 @@ def _outcome(user: str, slate: OpenSlate, closed: int, reason: Literal["window",
         history=slate.history,
         release=slate.release,
         estimator=slate.estimator,
+        group=touched.state.group,
+        uniform=slate.uniform,
+        steered=slate.steered,
+        item_groups=slate.item_groups,
+        group_candidates=slate.group_candidates,
     )
 
 

@@ -156,6 +156,7 @@ class Messages:
             history=row.touched.state.events,
             release=self._release,
             estimator=self._estimator,
+            uniform=bool(decisions.uniform_arm[at]),
         )
 
     def _ids(self, slots: NDArray[np.int64]) -> list[str | None]:

@@ -8,6 +8,7 @@ outcome is still open, and the last folded offset. Knows nothing of Kafka, model
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from index.hashing import item_hash
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of what is written. 2: users have groups; states of version 1 are read, their users have none yet."""
 
 EVENT = np.dtype([("item", "<u8"), ("time", "<i8"), ("weight", "<f4"), ("action", "u1")])
 """One remembered interaction, 21 bytes: item hash, event time in ms, weight, index of the action."""
@@ -65,11 +67,21 @@ class OpenSlate(Struct, array_like=True):
     release: str | None = None
     estimator: str | None = None
     rewards: list[float] = []
+    uniform: bool | None = None
+    steered: bool | None = None
+    item_groups: list[str | None] = []
+    group_candidates: dict[str, int] = {}
 
     def credit(self, item: str, weight: float) -> None:
         if not self.rewards:
             self.rewards = [0.0] * len(self.items)
         self.rewards[self.items.index(item)] += weight
+
+
+def item_groups(groups: Mapping[str, Sequence[int]], chosen: Sequence[int]) -> list[str | None]:
+    """Return the group of each chosen column, None for one in none; empty when there are no groups."""
+    of = {column: name for name, columns in groups.items() for column in columns}
+    return [of.get(column) for column in chosen] if groups else []
 
 
 class UserState(Struct, array_like=True):
@@ -83,6 +95,7 @@ class UserState(Struct, array_like=True):
     seen: bytes = b""
     ids: bytes = b""
     slates: list[OpenSlate] = []
+    group: str | None = None
 
     def history(self) -> NDArray[np.void]:
         """Return the remembered interactions, oldest first: structured array [n] of `EVENT`."""
@@ -184,6 +197,7 @@ def decode_user(data: bytes | None) -> UserState:
         return UserState()
     state: UserState = _user_decoder.decode(data)
     _check_version(state.version)
+    state.version = SCHEMA_VERSION  # as which it is written again
     return state
 
 

@@ -45,8 +45,8 @@ def send_events(
 
     The exit status is 1 when rows were bad and none was sent; with --strict or --dry-run, when any was bad.
 
-    Columns: user, item, time (or timestamp); optional: action, weight, id, slate, kind (by default interaction), and
-    items (separated by | in CSV) for impressions. Others are left out.
+    Columns: user, item, time (or timestamp); optional: action, weight, id, slate, group, kind (by default
+    interaction), and items (separated by | in CSV) for impressions. Others are left out.
     """
     from ops.configuration import event_rules
     from ops.ingest import EVENT_FIELDS, event_record

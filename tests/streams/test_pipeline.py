@@ -244,6 +244,28 @@ def test_an_interaction_with_a_shown_item_is_its_slates_reward() -> None:
     assert len(closed.unshown) == 4
 
 
+def test_a_users_group_stays_until_another_is_named_and_goes_into_his_outcomes() -> None:
+    bench = Bench()
+    bench.send(view(0, "anna", 1, group="f"), record(1, Request("bert", START)))
+    bench.send(view(2, "anna", 2, 1), record(3, Request("bert", START + 1000, group="m")))
+    bench.send(view(4, "cleo", 3, 65))
+    assert {(one.user, one.group) for one in bench.outcomes} == {("anna", "f"), ("bert", "m")}
+    bench.send(view(5, "anna", 4, 70, group="x"), record(6, Erase("bert", START + 70_000)))
+    assert decode_user(bench.states[b"anna"]).group == "x"
+    bench.send(record(7, Request("bert", START + 71_000)))
+    assert decode_user(bench.states[b"bert"]).group is None
+
+
+def test_outcomes_say_which_slates_the_uniform_arm_drew() -> None:
+    bench = Bench(epsilon=0.5)
+    for at in range(20):
+        bench.send(record(at, Request(f"u{at}", START)))
+    bench.send(record(20, Request("late", START + 61_000)))
+    drawn = {one.slate: one.uniform for one in bench.decisions[:20]}
+    assert {one.slate: one.uniform for one in bench.outcomes} == drawn
+    assert set(drawn.values()) == {True, False}
+
+
 def test_the_window_of_a_user_who_never_comes_back_closes_too() -> None:
     bench = Bench()
     bench.send(view(0, "anna", 1))

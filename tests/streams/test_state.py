@@ -18,6 +18,7 @@ from streams.state import (
     decode_user,
     encode_state,
     id_hash,
+    item_groups,
     waits,
 )
 
@@ -126,6 +127,21 @@ def test_a_state_of_a_newer_version_is_refused() -> None:
     newer = msgspec.msgpack.encode([SCHEMA_VERSION + 1, 1, 1])
     with pytest.raises(UnknownStateVersion, match="upgrade"):
         decode_user(newer)
+
+
+def test_a_state_of_version_1_is_read_and_written_as_the_present_one() -> None:
+    opened = ["0-7", 5, 5, ["a", "b"], False, True, [0.5, 0.5], None, None, [], None, 20, 3, "r", None, [0.0, 1.0]]
+    old = msgspec.msgpack.encode([1, 3, 7, 99, filled("a").ring, b"", b"", [opened]])
+    state = decode_user(old)
+    assert (state.events, state.group) == (3, None)
+    assert (state.slates[0].rewards, state.slates[0].uniform) == ([0.0, 1.0], None)
+    assert waits(old) == waits(encode_state(state))
+    assert msgspec.msgpack.decode(encode_state(state))[0] == SCHEMA_VERSION
+
+
+def test_chosen_columns_have_the_group_that_names_them() -> None:
+    assert item_groups({"g": [2, 5], "h": [0]}, [5, 1, 0]) == ["g", None, "h"]
+    assert item_groups({}, [5, 1]) == []
 
 
 def test_history_can_be_read_by_numpy_without_a_copy() -> None:

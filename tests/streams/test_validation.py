@@ -52,6 +52,8 @@ def test_fields_that_nobody_knows_are_ignored() -> None:
         ({"weight": 1e300}, "weight"),
         ({"kind": "dance"}, "expected one of interaction, impression, request, erase"),
         ({"id": ""}, "id"),
+        ({"group": ""}, "group"),
+        ({"group": "x" * 65}, "group"),
     ],
 )
 def test_a_bad_event_is_turned_away_by_name_value_and_expectation(change: dict[str, object], words: str) -> None:
