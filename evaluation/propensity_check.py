@@ -1,9 +1,9 @@
 """Whether the probabilities that were published are probabilities, and those of the logits that were logged.
 
-For each slate: the terms add up to the base, and base + correction is the logit, bit by bit; over all candidates, the
-probabilities of standing at a position sum to one at every position; and the published propensities and inclusions are
-what the logged logits give. The second costs about 2 ms a slate, so it is done for as many slates as time allows. Knows
-nothing of Kafka.
+For each slate: the terms add up to the base, and base + correction + adjustments are the logits, bit by bit; over all
+candidates, the probabilities of standing at a position sum to one at every position; and the published propensities
+and inclusions are what the logged logits give. The second costs about 2 ms a slate, so it is done for as many slates as
+time allows. Knows nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy import mixture
+from policy.pins import Pins
+from policy.slate import total
 
 _BATCH = 64
 
+Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 
 
@@ -36,13 +39,15 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a slate was drawn from: `logits` [C], and the columns `chosen`, in order of position."""
+    """What a slate was drawn from: `logits` [C], the columns `chosen`, in order of position, and which positions were
+    `pinned`."""
 
     slate: str
     logits: Floats32
     chosen: NDArray[np.int64]
     temperature: float
     epsilon: float
+    pinned: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +55,13 @@ class Checked:
     """What was found.
 
     Attributes:
-        decisions: how many were seen; of all of them it was checked that terms, base, correction and logits add up.
+        decisions: how many were seen; of all of them it was checked that terms, base, correction, adjustments and
+            logits add up.
         checked: of how many the probabilities were computed.
         sum_error: largest |Σ over candidates of π(candidate at position) − 1|; None before the first.
         published_error: largest |published − computed| propensity or inclusion; None when none was published.
-        wrong_logits: slates whose logits are not base + correction, or whose base is not the sum of its terms, exactly.
+        wrong_logits: slates whose logits are not base + correction + adjustments, or whose base is not the sum of its
+            terms, exactly.
     """
 
     decisions: int
@@ -77,12 +84,18 @@ class PropensityCheck:
         self._random = random.Random(0)  # noqa: S311 (a sample, not a secret)
 
     def decision(
-        self, drawn: Drawn, base: Floats32, correction: Floats32, terms: Mapping[str, Floats32] = MappingProxyType({})
+        self,
+        drawn: Drawn,
+        base: Floats32,
+        correction: Floats32,
+        terms: Mapping[str, Floats32] = MappingProxyType({}),
+        adjustments: Mapping[str, Floats32] = MappingProxyType({}),
     ) -> None:
-        """Take in a decision; `base`, `correction` and `terms` [C] as logged. An older one names no terms."""
+        """Take in a decision; `base`, `correction`, `terms` and `adjustments` [C] as logged. An older one names no
+        terms."""
         self._decisions += 1
         added = not terms or np.array_equal(_added(terms), base)
-        if not (added and np.array_equal(base + correction, drawn.logits)):
+        if not (added and np.array_equal(total(base, correction, adjustments), drawn.logits)):
             self._wrong_logits.append(drawn.slate)
         if len(drawn.chosen):
             self._unchecked.append(drawn)
@@ -96,10 +109,9 @@ class PropensityCheck:
         until = time.monotonic() + seconds
         while self._unchecked and time.monotonic() < until:
             batch = [self._any() for _ in range(min(_BATCH, len(self._unchecked)))]
-            alike: defaultdict[tuple[int, int, float, float], list[Drawn]] = defaultdict(list)
+            alike: defaultdict[tuple[int, int, float], list[Drawn]] = defaultdict(list)
             for drawn in batch:
-                shape = (len(drawn.logits), len(drawn.chosen), drawn.temperature, drawn.epsilon)
-                alike[shape].append(drawn)
+                alike[len(drawn.logits), len(drawn.chosen), drawn.epsilon].append(drawn)
             for group in alike.values():
                 self._check(group)
 
@@ -115,10 +127,12 @@ class PropensityCheck:
 
     def _check(self, group: list[Drawn]) -> None:
         """Compute the probabilities of decisions of one shape."""
-        first = group[0]
         logits = np.stack([drawn.logits for drawn in group])
-        k = len(first.chosen)
-        position, inclusion = mixture.marginals(logits, k, first.temperature, first.epsilon)
+        temperature = np.array([drawn.temperature for drawn in group])
+        chosen = np.stack([drawn.chosen for drawn in group])
+        fixed = np.array([np.isin(np.arange(len(drawn.chosen)), drawn.pinned) for drawn in group])
+        position, inclusion = _probabilities(logits, chosen, fixed, temperature, group[0].epsilon)
+        k = chosen.shape[1]
         self._checked += len(group)
         self._sum_error = _largest(self._sum_error, position.sum(axis=1) - 1)
         for at, drawn in enumerate(group):
@@ -127,6 +141,20 @@ class PropensityCheck:
                 computed = np.stack([position[at, drawn.chosen, np.arange(k)], inclusion[at, drawn.chosen]])
                 error = np.stack([said.propensity, said.inclusion]) - computed
                 self._published_error = _largest(self._published_error, error)
+
+
+def _probabilities(
+    logits: Floats32, chosen: NDArray[np.int64], fixed: NDArray[np.bool_], temperature: Floats, epsilon: float
+) -> tuple[Floats, Floats]:
+    """P(each candidate at each position) [B, C, k], and in the slate at all [B, C]; `fixed` [B, k]: what is pinned."""
+    k = chosen.shape[1]
+    pins = Pins.of(np.where(fixed, chosen, -1), logits, k)
+    drawn, _ = mixture.marginals(pins.others(logits), k, temperature, epsilon)
+    nth = np.where(fixed, 0, np.cumsum(~fixed, axis=1) - 1)
+    position = np.where(fixed[:, None, :], 0.0, np.take_along_axis(drawn, nth[:, None, :], axis=2))
+    row, place = np.nonzero(fixed)
+    position[row, chosen[row, place], place] = 1.0
+    return position, np.minimum(position.sum(axis=2), 1.0)
 
 
 def _added(terms: Mapping[str, Floats32]) -> Floats32:

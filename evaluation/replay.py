@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.replay_adjusting import recorded
 from evaluation.replay_batches import Answer, Batch, Context, batches
 from evaluation.replay_dead import ENGINE_REASONS, explained, refused_today
 from evaluation.replay_recorded import FromRecord, recorded_policy
@@ -24,6 +25,7 @@ from evaluation.replay_verdict import TOLERANCE as TOLERANCE
 from evaluation.replay_verdict import Bench, Replayed, unmade
 from evaluation.replay_world import ReleaseMissing, Worlds
 from policy.slate import PolicyConfig
+from streams.adjusting import Adjusted, Scene, adjust
 from streams.contracts import Decision
 from streams.job import DeadLetter, Record
 from streams.pipeline import Pipeline, PipelineConfig, estimated
@@ -248,7 +250,7 @@ class _Run:
     def _made_of(self, policy: PolicyConfig) -> Pipeline:
         config, seen = self._replay.config, self._replay.change.filter_seen
         config = replace(config, policy=policy, filter_seen=config.filter_seen if seen is None else seen)
-        return Pipeline(config, lambda: self.world, clock=lambda: 0, popularity=self._popularity)
+        return Pipeline(config, lambda: self.world, clock=lambda: 0, popularity=self._popularity, adjust=self._adjust)
 
     def _popularity(
         self, world: World, partition: int, offsets: NDArray[np.int64], slots: NDArray[np.int64]
@@ -263,9 +265,16 @@ class _Run:
             result[row, there] = [said.get(item, 0.0) for item in world.catalogue.ids(slots[row, there])]
         return result
 
+    def _adjust(self, scene: Scene) -> Adjusted:
+        """As a worker does; from the record, where another arrangement made it or its estimator is gone."""
+        logged = self._context.rules if self._context else None
+        known = self._replay.worlds.knows_estimator(self._context.estimator if self._context else None)
+        made = adjust(scene)
+        return made if made.rules == logged and (known or logged is None) else recorded(scene, self._decisions)
+
     def _context_of(self, decision: Decision) -> Context:
         policy = replace(recorded_policy(decision, self._replay.config.policy), **self._replay.change.policy)
-        return Context(decision.release, decision.estimator, tuple(decision.catalogue), policy)
+        return Context(decision.release, decision.estimator, tuple(decision.catalogue), policy, decision.rules)
 
     def _judged(self, decision: Decision) -> Replayed:
         slates = self._pipeline.last if self._pipeline is not None else None

@@ -17,12 +17,14 @@ from streams.job import Record
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a batch was answered with: ids of release and estimator, position of the catalogue, policy."""
+    """What a batch was answered with: ids of release and estimator, position of the catalogue, policy, digest of the
+    rules."""
 
     release: str
     estimator: str | None
     catalogue: tuple[int, ...]
     policy: PolicyConfig
+    rules: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from evaluation.replay_adjusting import configured, drawn_with
 from index.hashing import item_hash
 from policy.slate import PolicyConfig, redecide
 from streams.contracts import Decision
@@ -45,7 +46,11 @@ class FromRecord:
         policy = recorded_policy(decision, self._rest)
         logits = np.frombuffer(decision.logits_f32, "<f4")[None]
         hashes = np.array([[item_hash(item) if item else 0 for item in decision.candidates]], np.uint64)
-        choice = redecide(policy, logits, hashes, decision.cause.partition, np.array([decision.cause.offset]))
+        temperature, pinned = drawn_with(decision, policy.k)
+        offset = np.array([decision.cause.offset])
+        choice = redecide(
+            policy, logits, hashes, decision.cause.partition, offset, temperature=temperature, pinned=pinned
+        )
         size = len(decision.chosen)
         slate = OpenSlate(
             decision.slate,
@@ -61,6 +66,7 @@ class FromRecord:
             steered=decision.steered,
             item_groups=item_groups(decision.groups, decision.chosen),
             group_candidates={name: len(columns) for name, columns in decision.groups.items()},
+            pinned=decision.pinned,
         )
         if choice.propensity is not None and choice.inclusion is not None:
             slate.propensity = choice.propensity[0, :size].tolist()
@@ -82,7 +88,7 @@ def recorded_policy(decision: Decision, rest: PolicyConfig) -> PolicyConfig:
         candidates=len(decision.candidates) - decision.injected,
         neighbours=decision.neighbours,
         injected=decision.injected,
-        temperature=decision.temperature,
+        temperature=configured(decision),
         epsilon=decision.epsilon,
         beta=decision.beta,
         seed=decision.seed,

@@ -1,8 +1,8 @@
 """Whether a slate that was computed again is the one that was served, and if not, why not.
 
-From the record alone, without a model: base + correction is the logits, and the policy's choice comes out the same,
-byte for byte. With a model: the logged candidates are scored again, whatever was retrieved this time, so that the model
-is checked also where an approximate index found others. Knows the contracts; knows nothing of Kafka.
+From the record alone, without a model: base + correction + adjustments is the logits, and the policy's choice comes out
+the same, byte for byte. With a model: the logged candidates are scored again, whatever was retrieved this time, so that
+the model is checked also where an approximate index found others. Knows the contracts; knows nothing of Kafka.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.replay_adjusting import drawn_with
 from evaluation.replay_world import Worlds
 from index.hashing import item_hash
 from models.blend import total
 from models.sections import MODEL
-from policy.slate import PolicyConfig, correct, margin, redecide
+from policy.slate import Choice, PolicyConfig, correct, margin, redecide
+from policy.slate import total as added_up
 from streams.contracts import Decision
 from streams.messages import Slates
 from streams.sources import terms
@@ -39,7 +41,8 @@ class Replayed:
     Attributes:
         recorded: as logged.
         made: as computed now; None where it could not be.
-        choice: from the record alone the choice is the same, byte for byte; terms, base, correction and logits add up.
+        choice: from the record alone the choice is the same, byte for byte; terms, base, correction, adjustments and
+            logits add up.
         verdict: of the whole decision; for another policy or release it is `unchecked`.
         note: why, in words; None when the verdict says it all.
         base_error: largest difference of a score over the logged candidates; None when not computed.
@@ -67,6 +70,7 @@ class _Columns:
     items: NDArray[np.uint64]
     present: NDArray[np.bool_]
     offset: NDArray[np.int64]
+    adjustments: dict[str, NDArray[np.float32]]
     added: bool
 
     @classmethod
@@ -78,7 +82,12 @@ class _Columns:
         present = np.array([[item is not None for item in decision.candidates]])
         added = not parts or np.array_equal(total(parts), base[0])
         items, offset = np.array([hashes], np.uint64), np.array([decision.cause.offset])
-        return cls(base, correction, logits, items, present, offset, added)
+        adjustments = {name: np.frombuffer(column, "<f4")[None] for name, column in decision.adjustments.items()}
+        return cls(base, correction, logits, items, present, offset, adjustments, added)
+
+    def summed(self, base: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits with this base instead of the logged one."""
+        return np.where(self.present, added_up(base, self.correction, self.adjustments), -np.inf).astype(np.float32)
 
 
 def unmade(recorded: Decision, policy: PolicyConfig, why: str) -> Replayed:
@@ -104,7 +113,10 @@ class Bench:
             return Replayed(recorded, None, choice, "different", "no slate came out of these events")
         if not checks:
             return Replayed(recorded, made, choice, "unchecked")
-        nearest = float(margin(policy, columns.logits, columns.items, recorded.cause.partition, columns.offset)[0])
+        place = (recorded.cause.partition, columns.offset)
+        temperature, pinned = drawn_with(recorded, policy.k)
+        margins = margin(policy, columns.logits, columns.items, *place, temperature=temperature, pinned=pinned)
+        nearest = float(margins[0])
         base, unknown = self._scores(recorded, self.slates)
         here = columns.present & ~unknown
         base_error = _largest(np.where(here, base - np.where(here, columns.base, 0), 0))
@@ -139,10 +151,7 @@ class Bench:
         if edge < TOLERANCE:
             return replace(result, verdict="near tie", note=f"the last retrieved scores lie {edge:.1e} apart")
         if self.world.index.approximate:
-            logits = np.where(columns.present, base + columns.correction, -np.inf).astype(np.float32)
-            again = redecide(
-                replace(policy, marginals=False), logits, columns.items, recorded.cause.partition, columns.offset
-            )
+            again = _again(recorded, policy, columns, columns.summed(base))
             if again.chosen[0][again.chosen[0] >= 0].tolist() == recorded.chosen or result.margin < TOLERANCE:
                 return replace(result, verdict="retrieval", note="the approximate index found other candidates")
         return self._differs(result, f"other candidates, by scores {edge:.1e} apart")
@@ -202,19 +211,25 @@ class Bench:
 
 
 def _chosen_again(recorded: Decision, policy: PolicyConfig, columns: _Columns) -> bool:
-    summed = np.where(columns.present, columns.base + columns.correction, -np.inf).astype(np.float32)
-    again = redecide(
-        replace(policy, marginals=False), columns.logits, columns.items, recorded.cause.partition, columns.offset
-    )
+    again = _again(recorded, policy, columns, columns.logits)
     size = len(recorded.chosen)
     return (
         columns.added
-        and np.array_equal(summed, columns.logits)
+        and np.array_equal(columns.summed(columns.base), columns.logits)
         and again.chosen[0, :size].tolist() == recorded.chosen
         and bool((again.chosen[0, size:] < 0).all())
         and again.conditional[0, :size].tolist() == recorded.conditional
         and bool(again.uniform_arm[0]) == recorded.uniform
+        and np.flatnonzero(again.pinned[0]).tolist() == recorded.pinned
     )
+
+
+def _again(recorded: Decision, policy: PolicyConfig, columns: _Columns, logits: NDArray[np.float32]) -> Choice:
+    """The choice from these logits, all else as logged."""
+    temperature, pinned = drawn_with(recorded, policy.k)
+    place = (recorded.cause.partition, columns.offset)
+    policy = replace(policy, marginals=False)
+    return redecide(policy, logits, columns.items, *place, temperature=temperature, pinned=pinned)
 
 
 def _shown(decision: Decision) -> list[str | None]:

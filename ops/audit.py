@@ -195,10 +195,19 @@ class Audit:
         self.ledger.slate(cause["partition"], message["covers"], cause["offset"])
         chosen = np.array(message["chosen"], np.int64)
         drawn = Drawn(
-            message["slate"], floats(message["logits_f32"]), chosen, message["temperature"], message["epsilon"]
+            message["slate"],
+            floats(message["logits_f32"]),
+            chosen,
+            message["temperature"],
+            message["epsilon"],
+            tuple(message.get("pinned", ())),
         )
-        terms = {name: floats(column) for name, column in message.get("terms", {}).items()}
-        self.propensities.decision(drawn, floats(message["base_f32"]), floats(message["correction_f32"]), terms)
+        parts, added = (
+            {name: floats(column) for name, column in message.get(field, {}).items()}
+            for field in ("terms", "adjustments")
+        )
+        base, correction = floats(message["base_f32"]), floats(message["correction_f32"])
+        self.propensities.decision(drawn, base, correction, parts, added)
 
     def _dead_letter(self, headers: Mapping[str, bytes]) -> None:
         # Without a source it is no letter: `dlq replay` notes there which it has sent again.

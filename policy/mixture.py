@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policy import plackett_luce
-from policy.plackett_luce import Floats, Ints
+from policy.plackett_luce import Floats, Ints, Temperature
 
 
 def sample(
@@ -20,7 +20,7 @@ def sample(
     gumbel_uniforms: Floats,
     arm_uniforms: Floats,
     k: int,
-    temperature: float,
+    temperature: Temperature,
     epsilon: float,
 ) -> tuple[Ints, NDArray[np.bool_]]:
     """Draw slates: columns int64 [B, k] (-1 beyond what is available) and whether each is uniform, bool [B].
@@ -33,7 +33,9 @@ def sample(
     return plackett_luce.sample(effective, gumbel_uniforms, k, temperature), uniform_arm
 
 
-def chain(logits: NDArray[np.floating], chosen: Ints, temperature: float, epsilon: float) -> tuple[Floats, Floats]:
+def chain(
+    logits: NDArray[np.floating], chosen: Ints, temperature: Temperature, epsilon: float
+) -> tuple[Floats, Floats]:
     """Conditional probabilities float64 [B, k] and the log-probability of the ordered slate, float64 [B].
 
     The conditional at j is P(first j items) / P(first j - 1 items) under the mixture, so that the product is the
@@ -49,7 +51,7 @@ def chain(logits: NDArray[np.floating], chosen: Ints, temperature: float, epsilo
 
 
 def marginals(
-    logits: NDArray[np.floating], k: int, temperature: float, epsilon: float, columns: Ints | None = None
+    logits: NDArray[np.floating], k: int, temperature: Temperature, epsilon: float, columns: Ints | None = None
 ) -> tuple[Floats, Floats]:
     """Probability of each item at each position [B, m, k] and in the slate [B, m]; see plackett_luce.marginals."""
     position, _ = plackett_luce.marginals(logits, k, temperature, columns)

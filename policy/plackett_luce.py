@@ -4,8 +4,9 @@ A slate of k is drawn without replacement, each position by a softmax over what 
 Arrays only: a row is one slate, a column one candidate, a logit of -inf means "not available". Knows nothing of
 users, items or of where logits come from.
 
-Weights are exp(logit / temperature) relative to the row's best. A weight below e^-600 of the best counts as e^-600,
-in sampling and in every probability alike, so that nothing underflows.
+Weights are exp(logit / temperature) relative to the row's best; a temperature is one number for all rows, or float64
+[B], one for each. A weight below e^-600 of the best counts as e^-600, in sampling and in every
+probability alike, so that nothing underflows.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Temperature = float | Floats
 
 LOWEST_LOG_WEIGHT = -600.0
 TAIL = 1e-11  # probability cut off at either end of the time axis
@@ -28,14 +30,14 @@ FEW = 4  # items that share one matrix product for their sums over nodes
 LANES = 3072  # (slate, node) pairs worked on at once: the arrays of a chunk then fit in a core's L2 cache
 
 
-def log_weights(logits: NDArray[np.floating], temperature: float) -> Floats:
+def log_weights(logits: NDArray[np.floating], temperature: Temperature) -> Floats:
     """logit / temperature, shifted so that each row's best is 0; float64 [B, C], -inf where not available.
 
     Raises ValueError for a temperature that is not positive, or a logit that is NaN or +inf.
     """
-    if not (temperature > 0 and math.isfinite(temperature)):
+    if not (np.isfinite(temperature) & (np.asarray(temperature) > 0)).all():
         raise ValueError(f"temperature is {temperature}, expected a positive number")
-    scaled = logits.astype(np.float64) / temperature
+    scaled = logits.astype(np.float64) / np.atleast_1d(temperature)[:, None]
     best = scaled.max(axis=1, keepdims=True, initial=-np.inf)
     if not (best < np.inf).all():
         raise ValueError("logits hold NaN or +inf, expected finite numbers, or -inf for 'not available'")
@@ -43,7 +45,7 @@ def log_weights(logits: NDArray[np.floating], temperature: float) -> Floats:
     return np.where(np.isneginf(scaled), -np.inf, np.maximum(shifted, LOWEST_LOG_WEIGHT))
 
 
-def sample(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temperature: float) -> Ints:
+def sample(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temperature: Temperature) -> Ints:
     """Draw a slate for each row by the Gumbel top-k trick (Kool et al. 2019): columns, int64 [B, k].
 
     `logits` [B, C]; `gumbel_uniforms` float64 [B, C] in (0, 1). Positions beyond what is available are -1.
@@ -58,7 +60,7 @@ def sample(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temper
     return chosen
 
 
-def margin(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temperature: float) -> Floats:
+def margin(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temperature: Temperature) -> Floats:
     """How far apart the two perturbed scores are that were nearest to changing the slate, float64 [B], in logits.
 
     Arguments as in `sample`. Logits that differ by less than half of it give the same slate. inf where nothing
@@ -72,13 +74,15 @@ def margin(logits: NDArray[np.floating], gumbel_uniforms: Floats, k: int, temper
     return np.asarray(temperature * gaps.min(axis=1, initial=np.inf))
 
 
-def _perturbed(logits: NDArray[np.floating], gumbel_uniforms: Floats, temperature: float) -> tuple[Floats, Floats]:
+def _perturbed(
+    logits: NDArray[np.floating], gumbel_uniforms: Floats, temperature: Temperature
+) -> tuple[Floats, Floats]:
     """Log-weights, and the same with their Gumbel noise, [B, C] both."""
     weights = log_weights(logits, temperature)
     return weights, weights - np.log(-np.log(gumbel_uniforms))
 
 
-def log_chain(logits: NDArray[np.floating], chosen: Ints, temperature: float) -> Floats:
+def log_chain(logits: NDArray[np.floating], chosen: Ints, temperature: Temperature) -> Floats:
     """Logarithm of the probability of each chosen item given those before it; float64 [B, k], 0 where `chosen` is -1.
 
     `chosen` int64 [B, k]: columns, in the order shown. Their sum is the log-probability of the ordered slate.
@@ -100,13 +104,13 @@ def log_chain(logits: NDArray[np.floating], chosen: Ints, temperature: float) ->
     return np.where(shown, picked - np.log(np.where(shown, remaining, 1.0)), 0.0)
 
 
-def chain(logits: NDArray[np.floating], chosen: Ints, temperature: float) -> Floats:
+def chain(logits: NDArray[np.floating], chosen: Ints, temperature: Temperature) -> Floats:
     """Probability of each chosen item given those before it; float64 [B, k], 1 where `chosen` is -1."""
     return np.exp(log_chain(logits, chosen, temperature))
 
 
 def marginals(
-    logits: NDArray[np.floating], k: int, temperature: float, columns: Ints | None = None
+    logits: NDArray[np.floating], k: int, temperature: Temperature, columns: Ints | None = None
 ) -> tuple[Floats, Floats]:
     """Probability of each item at each position, and in the slate at all.
 

@@ -1,8 +1,9 @@
 """Which candidates are shown, in which order, and with which probability.
 
-Per event, in this order: correct the base logits for popularity, draw a slate from the Plackett-Luce / uniform mixture,
-and state its probabilities. A pure function of the numbers given, so that what was logged can be drawn again
-byte for byte. Knows nothing of Kafka, of users or of how logits are computed.
+Per event, in this order: correct the base logits for popularity, add what else was decided beforehand, draw a slate
+from the Plackett-Luce / uniform mixture around what is pinned, and state its probabilities. A pure function of the
+numbers given, so that what was logged can be drawn again byte for byte. Knows nothing of Kafka, of users or of how
+logits are computed.
 
 Four quantities are kept apart: the correction and the logits (what was wanted), the chain of conditional
 probabilities (of this ordered slate), the propensity (of an item at its position), the inclusion (of an item in the
@@ -12,12 +13,16 @@ slate).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy import mixture, plackett_luce
+from policy.pins import Pins
 from policy.plackett_luce import Floats, Ints
 from policy.randomness import KEY_LIMIT, WORDS_PER_BLOCK, Words, event_keys, item_uniforms, uniforms
 
@@ -81,7 +86,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen and with which probability. The last four are None unless config.marginals."""
+    """What was chosen and with which probability. The four before the last are None unless config.marginals."""
 
     uniform_arm: NDArray[np.bool_]  # [B]: the slate came from the uniform arm
     chosen: Ints  # [B, k] columns of the candidates, -1 beyond what is available
@@ -91,13 +96,17 @@ class Choice:
     inclusion: Floats | None  # [B, k] P(this item in the slate), 0 where chosen is -1
     unshown: Ints | None  # [B, unshown_sample] columns drawn uniformly from those not shown, -1 = none
     unshown_inclusion: Floats | None  # [B, unshown_sample] P(that item in the slate)
+    pinned: NDArray[np.bool_]  # [B, k]: not drawn; it stands there for certain
 
 
 @dataclass(frozen=True)
 class Decisions(Choice):
-    """A choice and the logits it was drawn from: logits == base + correction, exactly, in float32."""
+    """A choice and the logits it was drawn from: base + correction, then every adjustment in the order of their names,
+    added one by one in float32, exactly."""
 
     correction: Floats32  # [B, C], 0 in empty columns
+    adjustments: Mapping[str, Floats32]  # by name, [B, C], 0 in empty columns
+    temperature: Floats  # [B] that the rows were drawn with
     logits: Floats32  # [B, C], -inf in empty columns
 
 
@@ -114,37 +123,77 @@ def noise(config: PolicyConfig, partition: int, offsets: Ints) -> Noise:
 
 
 def decide(
-    config: PolicyConfig, slots: Ints, items: Words, base: Floats32, log_popularity: Floats, noise: Noise
+    config: PolicyConfig,
+    slots: Ints,
+    items: Words,
+    base: Floats32,
+    log_popularity: Floats,
+    noise: Noise,
+    *,
+    adjustments: Mapping[str, Floats32] = MappingProxyType({}),
+    temperature: Floats | None = None,
+    pinned: Ints | None = None,
 ) -> Decisions:
-    """Correct, draw and account for a batch.
+    """Correct, adjust, draw and account for a batch.
 
     `slots` int64 [B, width] of the candidates (-1 = empty column), `items` uint64 [B, width] their hashes, `base`
     float32 [B, width] and `log_popularity` [B, width] (natural logarithm of the estimated P(item in a slate)); empty
-    columns may hold any number. Raises ValueError naming the array when a shape is wrong or a candidate's number is
-    not finite.
+    columns may hold any number. `adjustments` by name, as `base`: what is added to logits. `temperature` float64 [B],
+    one a row; None: the config's. `pinned` int64 [B, k]: the column that stands at each position for certain, -1 where
+    it is drawn; no column twice. Raises ValueError naming the array when a shape is wrong or a candidate's number is
+    not finite, or for a pinned column without a candidate.
     """
     present = slots >= 0
-    _check_shapes(config, slots=slots, items=items, base=base, log_popularity=log_popularity)
-    _check_finite(present, base=base, log_popularity=log_popularity)
+    _check_shapes(config, slots=slots, items=items, base=base, log_popularity=log_popularity, **adjustments)
+    _check_finite(present, base=base, log_popularity=log_popularity, **adjustments)
     correction = correct(config.beta, present, log_popularity)
-    logits = np.where(present, base.astype(np.float32) + correction, np.float32(-np.inf))
-    return Decisions(**vars(arrange(config, logits, items, noise)), correction=correction, logits=logits)
+    added = {name: np.where(present, adjustments[name], 0).astype(np.float32) for name in sorted(adjustments)}
+    logits = np.where(present, total(base.astype(np.float32), correction, added), np.float32(-np.inf))
+    if temperature is None:
+        temperature = np.full(len(slots), config.temperature)
+    choice = arrange(config, logits, items, noise, temperature, pinned)
+    return Decisions(**vars(choice), correction=correction, adjustments=added, temperature=temperature, logits=logits)
 
 
-def redecide(config: PolicyConfig, logits: Floats32, items: Words, partition: int, offsets: Ints) -> Choice:
+def total(base: Floats32, correction: Floats32, adjustments: Mapping[str, Floats32]) -> Floats32:
+    """The logits of candidates: base + correction, then the adjustments one by one in the order of their names."""
+    return reduce(np.add, (adjustments[name] for name in sorted(adjustments)), base + correction)
+
+
+def redecide(
+    config: PolicyConfig,
+    logits: Floats32,
+    items: Words,
+    partition: int,
+    offsets: Ints,
+    *,
+    temperature: Floats | None = None,
+    pinned: Ints | None = None,
+) -> Choice:
     """The same choice again, from what was logged: logits float32 [B, width], -inf in empty columns, the hashes of
-    the candidates uint64 [B, width], and the offsets. In whichever columns the candidates stand."""
+    the candidates uint64 [B, width], and the offsets. In whichever columns the candidates stand. `temperature` and
+    `pinned` as in `decide`."""
     _check_shapes(config, logits=logits, items=items)
-    return arrange(config, logits, items, noise(config, partition, offsets))
+    return arrange(config, logits, items, noise(config, partition, offsets), temperature, pinned)
 
 
-def margin(config: PolicyConfig, logits: Floats32, items: Words, partition: int, offsets: Ints) -> Floats:
+def margin(
+    config: PolicyConfig,
+    logits: Floats32,
+    items: Words,
+    partition: int,
+    offsets: Ints,
+    *,
+    temperature: Floats | None = None,
+    pinned: Ints | None = None,
+) -> Floats:
     """The distance of the two perturbed scores that were nearest to changing the slate, float64 [B], in logits.
 
     Arguments as in `redecide`. In the uniform arm scores count for nothing: inf.
     """
-    random = noise(config, partition, offsets)
-    margins = plackett_luce.margin(logits, item_uniforms(random.gumbel, items), config.k, config.temperature)
+    random, pins = noise(config, partition, offsets), Pins.of(pinned, logits, config.k)
+    gumbel, heat = item_uniforms(random.gumbel, items), config.temperature if temperature is None else temperature
+    margins = plackett_luce.margin(pins.others(logits), gumbel, config.k, heat)
     return np.where(random.arm < config.epsilon, np.inf, margins)
 
 
@@ -155,27 +204,46 @@ def correct(beta: float, present: NDArray[np.bool_], log_popularity: Floats) -> 
     return np.where(present, -beta * (known - mean), 0.0).astype(np.float32)
 
 
-def arrange(config: PolicyConfig, logits: Floats32, items: Words, noise: Noise) -> Choice:
-    """Draw the slates and state their probabilities."""
-    k, temperature, epsilon = config.k, config.temperature, config.epsilon
+def arrange(
+    config: PolicyConfig,
+    logits: Floats32,
+    items: Words,
+    noise: Noise,
+    temperature: Floats | None = None,
+    pinned: Ints | None = None,
+) -> Choice:
+    """Draw the slates and state their probabilities. `temperature` and `pinned` as in `decide`.
+
+    What is pinned takes part in no draw: the other positions are filled, from the first on, by a draw among the other
+    candidates. A draw's probabilities do not depend on how many more are drawn after it, so that those of the n-th one
+    are those of the n-th position that is not pinned.
+    """
+    k, epsilon, heat = config.k, config.epsilon, config.temperature if temperature is None else temperature
+    pins = Pins.of(pinned, logits, k)
+    others = pins.others(logits)
     gumbel = item_uniforms(noise.gumbel, items)
-    chosen, uniform_arm = mixture.sample(logits, gumbel, noise.arm, k, temperature, epsilon)
-    conditional, log_probability = mixture.chain(logits, chosen, temperature, epsilon)
+    drawn, uniform_arm = mixture.sample(others, gumbel, noise.arm, k, heat, epsilon)
+    drawn = pins.room(drawn)
+    conditional, log_probability = mixture.chain(others, drawn, heat, epsilon)
+    sources = pins.sources(drawn)
+    chosen, conditional = pins.chosen(sources, drawn), pins.placed(sources, conditional, 1.0)
+    fixed = sources >= k
     if not config.marginals:
-        return Choice(uniform_arm, chosen, conditional, log_probability, None, None, None, None)
+        return Choice(uniform_arm, chosen, conditional, log_probability, None, None, None, None, fixed)
     unshown = _sample_unshown(logits, chosen, item_uniforms(noise.unshown, items), config.unshown_sample)
-    columns = np.concatenate([chosen, unshown], axis=1)
-    position, inclusion = mixture.marginals(logits, k, temperature, epsilon, columns)
-    propensity = position[:, np.arange(k), np.arange(k)]
+    columns = np.concatenate([drawn, unshown], axis=1)
+    position, inclusion = mixture.marginals(others, k, heat, epsilon, columns)
+    inclusion = pins.inclusion(position, inclusion)
     return Choice(
         uniform_arm,
         chosen,
         conditional,
         log_probability,
-        propensity,
-        inclusion[:, :k],
+        pins.placed(sources, position[:, np.arange(k), np.arange(k)], 1.0),
+        pins.placed(sources, inclusion[:, :k], 1.0),
         unshown,
         inclusion[:, k:],
+        fixed,
     )
 
 

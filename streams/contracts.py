@@ -151,13 +151,17 @@ class Recommendation(Struct, frozen=True, gc=False):
         list[int], Meta(description="how far the catalogue had come: next offset of each partition of `item_vectors`")
     ]
     ages: Ages
+    pinned: Annotated[
+        list[int],
+        Meta(description="indices into `items` of what a rule put there: not drawn, and every probability of it is 1"),
+    ] = []
 
 
 class Decision(Struct, frozen=True, gc=False):
     """Topic `decisions`, keyed by user: everything needed to audit, explain or replay a slate.
 
-    Columns run parallel to `candidates`, in float32, exactly: `logits = base + correction`, and `base` is the sum of
-    `terms`, added one by one in the order of their names.
+    Columns run parallel to `candidates`, in float32, exactly: `base` is the sum of `terms`, added one by one in the
+    order of their names, and `logits = base + correction`, and then all of `adjustments`, one by one in that order.
     """
 
     user: Id
@@ -185,7 +189,7 @@ class Decision(Struct, frozen=True, gc=False):
         int,
         Meta(description="numbers an event owns in the Philox stream of (seed, partition): the arm, what is injected"),
     ]
-    temperature: float
+    temperature: Annotated[float, Meta(description="that it was drawn with; a user's own")]
     epsilon: Unit
     beta: float
     release: str
@@ -207,6 +211,24 @@ class Decision(Struct, frozen=True, gc=False):
         Meta(description="fairness: indexes into `candidates`, by item group; empty: no groups are configured"),
     ] = {}
     steered: Annotated[bool | None, Meta(description=_STEERED)] = None
+    adjustments: Annotated[
+        dict[str, bytes],
+        Meta(
+            description="what was added to the logits by intention, by name, base64 of little-endian float32; "
+            "0 in an empty column"
+        ),
+    ] = {}
+    pinned: Annotated[list[int], Meta(description="positions, from 0, that a rule filled: not drawn, certain")] = []
+    removed: Annotated[
+        list[str], Meta(description="candidates that a rule took out before the draw: their columns are empty")
+    ] = []
+    rules: Annotated[
+        str | None,
+        Meta(description="digest of rules and settings that adjustments, temperature, pins and filters follow from"),
+    ] = None
+    policy_temperature: Annotated[
+        float | None, Meta(description="the setting, before a user's own temperature; null: `temperature`")
+    ] = None
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -247,6 +269,7 @@ class Outcome(Struct, frozen=True, gc=False):
     group_candidates: Annotated[
         dict[str, int], Meta(description="fairness: how many of the candidates are of each item group")
     ] = {}
+    pinned: Annotated[list[int], Meta(description="indices into `items` of what was not drawn, as published")] = []
 
 
 class ReleasePointer(Struct, frozen=True, gc=False, tag="release", tag_field="kind"):

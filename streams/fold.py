@@ -273,6 +273,7 @@ def _outcome(touched: Touched, slate: OpenSlate, closed: int, reason: Literal["w
         steered=slate.steered,
         item_groups=slate.item_groups,
         group_candidates=slate.group_candidates,
+        pinned=slate.pinned,
     )
 
 

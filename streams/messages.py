@@ -24,7 +24,8 @@ from streams.world import World
 @dataclass(frozen=True, slots=True)
 class Slates:
     """One batch's slates as arrays, B rows parallel to `users`: their `vectors` [B, d+1], and `base` [B, width], the
-    sum of the candidates' terms."""
+    sum of the candidates' terms. `found` [B, width]: the candidates before rules
+    took some out; `rules`: digest of what that and the adjustments follow from."""
 
     users: list[Touched]
     vectors: NDArray[np.float32]
@@ -33,6 +34,8 @@ class Slates:
     terms: Terms
     base: NDArray[np.float32]
     decisions: Decisions
+    found: NDArray[np.int64]
+    rules: str | None = None
 
     @property
     def slots(self) -> NDArray[np.int64]:
@@ -53,6 +56,7 @@ class Row:
     conditional: list[float]
     propensity: list[float] | None
     inclusion: list[float] | None
+    pinned: list[int]
 
 
 class Messages:
@@ -84,6 +88,7 @@ class Messages:
             conditional=decisions.conditional[at, :size].tolist(),
             propensity=None if decisions.propensity is None else decisions.propensity[at, :size].tolist(),
             inclusion=None if decisions.inclusion is None else decisions.inclusion[at, :size].tolist(),
+            pinned=np.flatnonzero(decisions.pinned[at]).tolist(),
         )
 
     def recommendation(self, at: int, row: Row) -> Recommendation:
@@ -102,6 +107,7 @@ class Messages:
             estimator=self._estimator,
             catalogue=self._position,
             ages=Ages(self._now - row.touched.arrived, self._now - self._world.created, self._estimator_age),
+            pinned=row.pinned,
         )
 
     def decision(self, at: int, row: Row) -> Decision:
@@ -123,7 +129,7 @@ class Messages:
             uniform=bool(slates.decisions.uniform_arm[at]),
             seed=policy.seed,
             draws=draws(policy),
-            temperature=policy.temperature,
+            temperature=float(slates.decisions.temperature[at]),
             epsilon=policy.epsilon,
             beta=policy.beta,
             release=self._release,
@@ -132,6 +138,11 @@ class Messages:
             terms={name: term[at].tobytes() for name, term in slates.terms.items()},
             neighbours=policy.neighbours,
             counted=int(slates.candidates.counted[at]),
+            adjustments={name: column[at].tobytes() for name, column in slates.decisions.adjustments.items()},
+            pinned=row.pinned,
+            removed=self._removed(at),
+            rules=slates.rules,
+            policy_temperature=policy.temperature,
         )
 
     def open_slate(self, at: int, row: Row) -> OpenSlate:
@@ -157,7 +168,12 @@ class Messages:
             release=self._release,
             estimator=self._estimator,
             uniform=bool(decisions.uniform_arm[at]),
+            pinned=row.pinned,
         )
+
+    def _removed(self, at: int) -> list[str]:
+        found, slots = self._slates.found[at], self._slates.slots[at]
+        return [] if (found == slots).all() else self._world.catalogue.ids(found[found != slots])
 
     def _ids(self, slots: NDArray[np.int64]) -> list[str | None]:
         present = slots >= 0

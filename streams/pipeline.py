@@ -1,4 +1,4 @@
-"""What a batch of events means: fold → evolve → retrieve → blend → correct → arrange → messages.
+"""What a batch of events means: fold → evolve → retrieve → blend → adjust → correct and draw → messages.
 
 Deterministic given (events, states, world, clock): random numbers belong to the offset of the causing
 event, not to the batch, so that a replay makes the same choices. There is no Kafka in it; the engine calls
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.blend import total
 from policy.slate import PolicyConfig, decide, noise
+from streams.adjusting import Adjust, Scene, adjust, without
 from streams.contracts import encode
 from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
@@ -74,7 +75,8 @@ class Pipeline:
     """Turns batches of events into effects. One thread at a time.
 
     `world()` gives the current world and is asked once per batch; `clock()` milliseconds since the epoch;
-    `popularity` is another one in replays, where the estimator may be gone and only what it said is known.
+    `popularity` and `adjust` are others in replays, where estimator or rules may be gone and only what they said is
+    known.
     """
 
     def __init__(
@@ -83,9 +85,11 @@ class Pipeline:
         world: Callable[[], World],
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         popularity: Popularity = estimated,
+        adjust: Adjust = adjust,
     ) -> None:
         self._config = config
         self._popularity = popularity
+        self._adjust = adjust
         self._current = world
         self._clock = clock
         self._world: World | None = None
@@ -153,28 +157,46 @@ class Pipeline:
         return world, self._users
 
     def _slates(self, partition: int, world: World, cache: UserCache, answered: list[Touched]) -> Slates:
-        """Evolve, retrieve, blend, correct and arrange, for all answered users at once."""
+        """Evolve, retrieve, blend, adjust, correct and draw, for all answered users at once."""
         # The Philox stream is drawn in order of offset.
         answered.sort(key=_offset)
+        policy, states = self._config.policy, [touched.state for touched in answered]
         started = self.timings.clock()
         vectors, seen = cache.evolve(partition, answered)
         started = self.timings.add("evolve", started)
         offsets = np.array([_offset(touched) for touched in answered], np.int64)
-        random = noise(self._config.policy, partition, offsets)
+        random = noise(policy, partition, offsets)
         excluded = excluded_pairs(seen if self._config.filter_seen else [seen[0][:0]] * len(seen))
         length = world.counts.length if world.counts is not None else 0
-        recent = Recent.of([touched.state for touched in answered], world.catalogue, length)
-        candidates = find(world, self._config.policy, vectors, recent, excluded, random)
+        recent = Recent.of(states, world.catalogue, length)
+        candidates = find(world, policy, vectors, recent, excluded, random)
         started = self.timings.add("retrieve", started)
-        slots, hashes = candidates.slots, world.catalogue.hashes
-        parts = terms(world, candidates.model, recent, slots)
+        parts = terms(world, candidates.model, recent, candidates.slots)
         base = total(parts)
         started = self.timings.add("blend", started)
-        items = hashes[slots] if len(hashes) else np.zeros(slots.shape, np.uint64)
+        slots = found = candidates.slots
         popularity = self._popularity(world, partition, offsets, slots)
-        decisions = decide(self._config.policy, slots, items, base, popularity, random)
+        scene = Scene(world, policy, partition, offsets, vectors, recent, states, slots, base, popularity)
+        adjusted = self._adjust(scene)
+        if adjusted.slots is not slots:
+            candidates, parts = replace(candidates, slots=adjusted.slots), without(parts, adjusted.slots)
+            slots, base = adjusted.slots, total(parts)
+        started = self.timings.add("adjust", started)
+        hashes = world.catalogue.hashes
+        items = hashes[slots] if len(hashes) else np.zeros(slots.shape, np.uint64)
+        decisions = decide(
+            policy,
+            slots,
+            items,
+            base,
+            popularity,
+            random,
+            adjustments=adjusted.adjustments,
+            temperature=adjusted.temperature,
+            pinned=adjusted.pinned,
+        )
         self.timings.add("correct", started)
-        return Slates(answered, vectors, recent, candidates, parts, base, decisions)
+        return Slates(answered, vectors, recent, candidates, parts, base, decisions, found, adjusted.rules)
 
     # -- messages ----------------------------------------------------------------------------------
 

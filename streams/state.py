@@ -71,6 +71,7 @@ class OpenSlate(Struct, array_like=True):
     steered: bool | None = None
     item_groups: list[str | None] = []
     group_candidates: dict[str, int] = {}
+    pinned: list[int] = []
 
     def credit(self, item: str, weight: float) -> None:
         if not self.rewards:

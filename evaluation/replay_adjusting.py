@@ -1,0 +1,69 @@
+"""Adjustments of a replay: taken from the record where the rules that they followed are not at hand.
+
+Knows the contracts; knows nothing of Kafka, or of how adjustments come about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policy.slate import PolicyConfig
+from streams.adjusting import Adjusted, Scene
+from streams.contracts import Decision
+
+
+def recorded(scene: Scene, decisions: Mapping[int, Decision]) -> Adjusted:
+    """What the log says of each slate's adjustments, by item; `decisions` by offset of their cause.
+
+    A candidate that was none then gets nothing added. Temperatures are those logged, as far as the scene's policy is
+    the one logged; under another, in the same proportion.
+    """
+    found = [decisions.get(offset) for offset in scene.offsets.tolist()]
+    shape, k = scene.slots.shape, scene.policy.k
+    names = sorted({name for decision in found if decision is not None for name in decision.adjustments})
+    added = {name: np.zeros(shape, np.float32) for name in names}
+    slots, pinned = scene.slots.copy(), np.full((len(found), k), -1, np.int64)
+    temperature = np.full(len(found), scene.policy.temperature)
+    for row, decision in enumerate(found):
+        if decision is None:
+            continue
+        columns = _columns(scene, row)
+        for name, column in decision.adjustments.items():
+            for item, value in zip(decision.candidates, np.frombuffer(column, "<f4").tolist(), strict=True):
+                if item in columns:
+                    added[name][row, columns[item]] = value
+        slots[row, [columns[item] for item in decision.removed if item in columns]] = -1
+        for place in decision.pinned:
+            item = decision.candidates[decision.chosen[place]]
+            if place < k and item in columns:
+                pinned[row, place] = columns[item]
+        temperature[row] = _temperature(decision, scene.policy)
+    left = scene.slots if np.array_equal(slots, scene.slots) else slots
+    rules = next((decision.rules for decision in found if decision is not None), None)
+    return Adjusted(left, added, temperature, pinned, rules)
+
+
+def drawn_with(decision: Decision, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A decision's temperature [1] and pinned columns [1, k], for `policy.slate.redecide`."""
+    pinned = np.full((1, k), -1, np.int64)
+    for place in decision.pinned:
+        pinned[0, place] = decision.chosen[place]
+    return np.array([decision.temperature]), pinned
+
+
+def configured(decision: Decision) -> float:
+    """The policy's temperature when the decision was made."""
+    return decision.temperature if decision.policy_temperature is None else decision.policy_temperature
+
+
+def _temperature(decision: Decision, policy: PolicyConfig) -> float:
+    logged = configured(decision)
+    return decision.temperature if logged == policy.temperature else decision.temperature / logged * policy.temperature
+
+
+def _columns(scene: Scene, row: int) -> dict[str | None, int]:
+    there = np.flatnonzero(scene.slots[row] >= 0)
+    return dict(zip(scene.world.catalogue.ids(scene.slots[row, there]), there.tolist(), strict=True))

@@ -1,0 +1,83 @@
+"""What is added to the logits by intention, before anything is drawn.
+
+The one place where such terms come together: each is a function of candidates, scores, states, world and rules, and
+becomes a column with a name; then there is one draw. So the probabilities that go with a slate stay exact, whatever is
+switched on. Knows nothing of Kafka, of messages or of how a draw is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.blend import Terms
+from models.sections import MODEL
+from policy.slate import PolicyConfig
+from streams.recent import Recent
+from streams.state import UserState
+from streams.world import World
+
+Floats32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A batch of B slates before they are adjusted.
+
+    Attributes:
+        partition: of the causing events.
+        offsets: int64 [B] of the causing events.
+        vectors: float32 [B, d+1] of the users.
+        states: after the batch's events.
+        slots: int64 [B, width] of the candidates, -1 in empty columns.
+        base: float32 [B, width] their scores, -inf in empty columns.
+        log_popularity: float64 [B, width] that the logits will be corrected for.
+    """
+
+    world: World
+    policy: PolicyConfig
+    partition: int
+    offsets: Ints
+    vectors: Floats32
+    recent: Recent
+    states: Sequence[UserState]
+    slots: Ints
+    base: Floats32
+    log_popularity: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted:
+    """What was decided beforehand.
+
+    Attributes:
+        slots: int64 [B, width] as they came, or -1 where a candidate has to leave.
+        adjustments: by name, float32 [B, width], 0 in empty columns.
+        temperature: float64 [B]; None: the policy's.
+        pinned: int64 [B, k] the column that stands at a position for certain, -1 where one is drawn; None: nowhere.
+        rules: digest of what all this follows from; None: nothing was asked for.
+    """
+
+    slots: Ints
+    adjustments: Mapping[str, Floats32] = field(default_factory=dict)
+    temperature: NDArray[np.float64] | None = None
+    pinned: Ints | None = None
+    rules: str | None = None
+
+
+Adjust = Callable[[Scene], Adjusted]
+
+
+def adjust(scene: Scene) -> Adjusted:
+    """Adjust a batch."""
+    return Adjusted(scene.slots)
+
+
+def without(parts: Terms, slots: Ints) -> Terms:
+    """The terms [B, width] where some candidates have left, `slots` -1: -inf for the model's, 0 for others."""
+    left = slots < 0
+    return {name: np.where(left, np.float32(-np.inf if name == MODEL else 0), part) for name, part in parts.items()}
