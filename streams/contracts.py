@@ -305,6 +305,27 @@ class ExposureState(Struct, frozen=True, gc=False):
     iterations: int
 
 
+class FairnessState(Struct, frozen=True, gc=False):
+    """What groups of users were shown of groups of items, and how it was liked: sums that old slates fade out of.
+
+    Arrays are little-endian, base64 in the JSON; `n` user groups, `m` item groups.
+    """
+
+    half_life: Annotated[float, Meta(description="slates after which one counts half")]
+    users: Annotated[list[str], Meta(description="user groups; an empty name: users without one")]
+    items: Annotated[list[str], Meta(description="item groups")]
+    pairs_f64: Annotated[
+        bytes,
+        Meta(description="float64[5·n·m]: Σ examination, Σ 1/π, Σ 1/π², Σ click/(π·examination), Σ candidates"),
+    ]
+    slates_f64: Annotated[bytes, Meta(description="float64[n]: slates of each user group")]
+    arms_f64: Annotated[
+        bytes,
+        Meta(description="float64[2·5]: slates left alone, then steered: Σω, Σω·clicks, Σω², Σω²·clicks, Σω²·clicks²"),
+    ]
+    age: Annotated[float, Meta(description="Σ over slates of outcomes learned since the estimate of each")]
+
+
 class EstimatorSnapshot(Struct, frozen=True, gc=False, tag="estimator", tag_field="kind"):
     """Topic `models`, key `estimator`: the online estimators, and the offsets that they have learned from."""
 
@@ -317,6 +338,7 @@ class EstimatorSnapshot(Struct, frozen=True, gc=False, tag="estimator", tag_fiel
     calibration_error: Annotated[
         float | None, Meta(description="of the exposure model against logged inclusion propensities; null: none yet")
     ]
+    fairness: FairnessState | None = None
 
 
 class RoundEnds(Struct, frozen=True, gc=False):

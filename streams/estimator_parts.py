@@ -42,6 +42,8 @@ class Seen:
     Attributes:
         items: n shown, then m unshown items' hashes, uint64 [n + m].
         log_popularity: natural logarithm of P(item in a slate), of each, as known before this outcome, [n + m].
+        step: outcomes learned before this one.
+        examination: P(the user looks at a position) of the shown items, [n]; None: no part has said it.
         segment, hour: of the user, by the events he had; of the day, UTC.
         residuals: by signal, mean observed − expected of this outcome; parts write them before they learn, drift reads.
     """
@@ -51,6 +53,8 @@ class Seen:
     log_popularity: list[float]
     segment: str
     hour: int
+    step: int
+    examination: NDArray[np.float64] | None = None
     residuals: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -60,7 +64,7 @@ class Seen:
         items = np.array([item_hash(item) for item in outcome.items + outcome.unshown], np.uint64)
         popularity = np.log(frequency.probability(items)).tolist() if len(items) else []
         segment, hour = history_segment(outcome.history), outcome.time // HOUR_MS % 24
-        return cls(outcome, items, popularity, segment, hour)
+        return cls(outcome, items, popularity, segment, hour, frequency.step)
 
 
 class Part(Protocol):

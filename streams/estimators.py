@@ -14,11 +14,12 @@ from typing import TypeVar
 from policy.exposure import ExposureModel
 from policy.frequency import StreamingFrequency
 from streams.contracts import EstimatorSnapshot, Outcome, encode
+from streams.estimator_fairness import FairnessPart
 from streams.estimator_parts import ExposurePart, FrequencyPart, Part, Seen, StoredAudit
 
 P = TypeVar("P", bound=Part)
 
-PARTS: tuple[type[Part], ...] = (ExposurePart, FrequencyPart)
+PARTS: tuple[type[Part], ...] = (ExposurePart, FairnessPart, FrequencyPart)
 """In the order in which they learn from an outcome."""
 
 
