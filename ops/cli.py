@@ -25,6 +25,7 @@ from ops.commands import (
     interest,
     kafka,
     learn,
+    ope,
     read,
     replay,
     settings,
@@ -60,6 +61,7 @@ app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")
 app.command("replay")(replay.replay)
+app.command("ope")(ope.ope)
 app.command("chaos")(chaos.chaos)
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
 app.command("settings")(settings.settings)

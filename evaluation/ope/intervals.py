@@ -24,6 +24,7 @@ from scipy import stats
 from evaluation.ope.ratio import Floats, Ints, Ratio
 
 _DRAWN_AT_ONCE = 4_000_000
+_ALIKE = 5
 _MOST_DRAWN = 20_000  # more clusters are first put together at random: what is left of their variance is exact to 1%
 
 
@@ -65,18 +66,25 @@ def bootstrap(
         low, high = np.quantile(finite[:, 0], tails).tolist()
         return Interval(low, high)
     low, high = np.quantile((finite[:, 0] - ratio.value) / finite[:, 1], tails).tolist()
-    error = _errors(groups, np.ones((1, groups.rounds)))[0]
+    error = float(_errors(groups, np.ones((1, groups.rounds)), groups.rounds)[0])
     return Interval(ratio.value - high * error, ratio.value - low * error)
 
 
 def _drawn(groups: Ratio, replicates: int, random: np.random.Generator) -> Floats:
     """[replicates, 2]: the estimate and its standard error in samples drawn anew."""
     count = groups.rounds
+    both = np.concatenate([groups.numerator, groups.denominator], axis=1)
+    kinds, alike = np.unique(both, axis=0, return_counts=True)
+    few = len(kinds) < count / _ALIKE  # most users of rare rewards contribute the same: then kinds are drawn
+    drawn = Ratio(*np.hsplit(kinds, 2)) if few else groups
     found = []
-    for size in _pieces(replicates, max(_DRAWN_AT_ONCE // count, 1)):
-        at = random.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
-        times = np.bincount(at.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
-        found.append(np.stack([groups.resampled(times), _errors(groups, times)], axis=1))
+    for size in _pieces(replicates, max(_DRAWN_AT_ONCE // drawn.rounds, 1)):
+        if few:
+            times = random.multinomial(count, alike / count, size).astype(np.float64)
+        else:
+            at = random.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
+            times = np.bincount(at.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        found.append(np.stack([drawn.resampled(times), _errors(drawn, times, count)], axis=1))
     return np.concatenate(found)
 
 
@@ -84,9 +92,10 @@ def _pieces(whole: int, most: int) -> list[int]:
     return [min(most, whole - begin) for begin in range(0, whole, most)]
 
 
-def _errors(groups: Ratio, times: Floats) -> Floats:
-    """Standard error of the estimate in each sample [b], each round (a cluster) counted `times` [b, G]: the sum of
-    squares of Σ_j a_j N_ij - c_j D_ij, with a, c of the sample, by its cross products. inf where nothing varies."""
+def _errors(groups: Ratio, times: Floats, count: int) -> Floats:
+    """Standard error of the estimate in each sample [b] of `count` clusters, where each contribution counts `times`
+    [b, G]: the sum of squares of Σ_j a_j N_ij - c_j D_ij, with a, c of the sample, by its cross products. inf where
+    nothing varies."""
     both = np.concatenate([groups.numerator, groups.denominator], axis=1)
     width = both.shape[1]
     products = (both[:, :, None] * both[:, None, :]).reshape(len(both), width * width)
@@ -94,8 +103,8 @@ def _errors(groups: Ratio, times: Floats) -> Floats:
     numerators, denominators = times @ groups.numerator, times @ groups.denominator
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.concatenate([1 / denominators, -numerators / denominators**2], axis=1)
-    variance = np.einsum("bi,bij,bj->b", factor, second, factor)
-    spread = variance * groups.rounds / max(groups.rounds - 1, 1)
+        variance = np.einsum("bi,bij,bj->b", factor, second, factor)
+    spread = variance * count / max(count - 1, 1)
     return np.where(spread > 0, np.sqrt(np.maximum(spread, 0)), np.inf)
 
 

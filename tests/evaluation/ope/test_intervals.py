@@ -45,7 +45,7 @@ def test_the_bootstrap_error_is_the_standard_error_of_what_was_drawn() -> None:
     random = np.random.default_rng(3)
     ratio = Ratio(random.random((50, 3)), random.uniform(0.5, 1.5, (50, 3)))
     times = random.integers(0, 3, (4, 50))
-    for row, found in zip(times, intervals._errors(ratio, times.astype(float)), strict=True):
+    for row, found in zip(times, intervals._errors(ratio, times.astype(float), 50), strict=True):
         at = np.repeat(np.arange(50), row)
         drawn = Ratio(ratio.numerator[at], ratio.denominator[at])
         influence = drawn.influence()  # each round a cluster of its own
@@ -65,6 +65,17 @@ def test_many_clusters_are_put_together_without_changing_the_interval() -> None:
     values = np.random.default_rng(5).standard_normal(60_000)
     bootstrapped = intervals.bootstrap(mean(values), np.arange(60_000), replicates=400)
     assert bootstrapped == pytest.approx(intervals.student(mean(values), np.arange(60_000)), abs=1.2e-3)
+
+
+def test_drawing_kinds_is_drawing_users() -> None:
+    """Rewards and weights of few values: as many draws of each as of users who are told apart by a trifle."""
+    random = np.random.default_rng(10)
+    weight, reward = random.choice([0.5, 1.5], 400), (random.random(400) < 0.2).astype(float)
+    user = np.arange(400)
+    alike = intervals.bootstrap(bandit.snips(weight, reward), user, replicates=8000)
+    apart = intervals.bootstrap(bandit.snips(weight + 1e-9 * user, reward), user, replicates=8000)
+    assert alike == pytest.approx(apart, abs=2e-3)
+    assert alike != apart
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

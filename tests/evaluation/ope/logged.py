@@ -1,0 +1,48 @@
+"""Decisions and outcomes as they are on the topics, in a world whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policy.slate import PolicyConfig, decide, noise
+from streams.contracts import Cause, Decision, Outcome
+
+POLICY = PolicyConfig(k=3, candidates=10, injected=0, temperature=1.0, epsilon=0.2, beta=0.2)
+TASTE = np.random.default_rng(0).normal(-1.0, 0.8, POLICY.width)  # log-odds of a click by item, less by position
+
+
+def made(size: int, seed: int = 0, config: PolicyConfig = POLICY) -> tuple[list[Decision], list[Outcome]]:
+    """Slates of driftline's own policy code and clicks that depend on the item and its position."""
+    random = np.random.default_rng(seed)
+    slots = np.tile(np.arange(config.width), (size, 1))
+    terms = {"a": 0.5 * TASTE + 0.3 * random.standard_normal(slots.shape), "b": random.standard_normal(slots.shape)}
+    parts = {name: part.astype(np.float32) for name, part in terms.items()}
+    popularity = -random.random(slots.shape) * 3
+    choice = decide(
+        config, slots, slots.astype(np.uint64), parts["a"] + parts["b"], popularity, noise(config, 0, np.arange(size))
+    )
+    clicks = random.random(choice.chosen.shape) < 1 / (1 + np.exp(-TASTE[choice.chosen] + 0.5 * np.arange(config.k)))
+    decisions, outcomes = [], []
+    for row in range(size):
+        slate, user = f"0-{row}", f"u{row // 2}"
+        decisions.append(
+            Decision(
+                user=user, slate=slate, time=row, cause=Cause(0, row, "request"), covers=[row],
+                candidates=[f"i{at}" for at in range(config.width)], injected=0, injection=0.0,
+                base_f32=(parts["a"] + parts["b"])[row].tobytes(), correction_f32=choice.correction[row].tobytes(),
+                logits_f32=choice.logits[row].tobytes(), chosen=choice.chosen[row].tolist(),
+                conditional=choice.conditional[row].tolist(), uniform=False, seed=0, draws=4,
+                temperature=config.temperature, epsilon=config.epsilon, beta=config.beta, release="r", estimator=None,
+                catalogue=[0], terms={name: part[row].tobytes() for name, part in parts.items()},
+            )
+        )  # fmt: skip
+        outcomes.append(
+            Outcome(
+                user=user, slate=slate, time=row, closed=row + 1, reason="window", origin="driftline",
+                shown=row % 2 == 0,
+                items=[f"i{at}" for at in choice.chosen[row]], rewards=(2.5 * clicks[row]).tolist(), conditional=None,
+                propensity=None, inclusion=None, unshown=[], unshown_inclusion=None, candidates=config.width, history=0,
+                release="r", estimator=None,
+            )
+        )  # fmt: skip
+    return decisions, outcomes
