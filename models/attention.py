@@ -16,9 +16,10 @@ class Layer:
     """Weights of a block, folded for serving: norms into the matrices after them, 1/√(d/H) into the query."""
 
     def __init__(self, weights: dict[str, Float32], config: EvolutionConfig) -> None:
-        self.heads, self.window = config.heads, config.window
-        scale = np.ones(3 * config.dim, np.float32)
-        scale[: config.dim] = (config.dim // config.heads) ** -0.5
+        self.heads, self.window, self.members = config.heads, config.window, config.members
+        width = config.dim // config.members
+        scale = np.ones(3 * width, np.float32)
+        scale[:width] = (config.dim // config.heads) ** -0.5
         self.qkv: Float32 = weights["attention_norm"][:, None] * weights["qkv"] * scale
         self.out = weights["out"]
         self.up: Float32 = weights["forward_norm"][:, None] * weights["up"]
@@ -28,14 +29,14 @@ class Layer:
 
     def project(self, x: Float32) -> tuple[Float32, Float32, Float32]:
         """Query (scaled), key and value, each [..., d], of inputs [..., d]."""
-        query, key, value = np.split(normalise_rms(x) @ self.qkv, 3, axis=-1)
+        mixed = apart(normalise_rms(x, self.members), self.qkv, self.members)
+        query, key, value = np.moveaxis(mixed.reshape(*x.shape[:-1], self.members, 3, -1), -2, 0).reshape(3, *x.shape)
         return query, key, value
 
     def feed_forward(self, x: Float32) -> Float32:
         """What the second half of the block adds to x [..., d]."""
-        inner = normalise_rms(x) @ self.up
-        added: Float32 = np.maximum(inner, 0, out=inner) @ self.down
-        return added
+        inner = apart(normalise_rms(x, self.members), self.up, self.members)
+        return apart(np.maximum(inner, 0, out=inner), self.down, self.members)
 
     def attend_ring(self, query: Float32, keys: Float32, values: Float32, place: Int64, ages: Int64) -> Float32:
         """What attention adds to the newest event of B users.
@@ -53,8 +54,7 @@ class Layer:
         for head in range(self.heads):
             scores[:, head] += self.time[head][ages]
         mixed = np.vecmat(softmax(scores), values.reshape(split).swapaxes(1, 2))
-        added: Float32 = mixed.reshape(users, dim) @ self.out
-        return added
+        return apart(mixed.reshape(users, dim), self.out, self.members)
 
     def attend_band(self, query: Float32, keys: Float32, values: Float32, present: Bool, ages: Int64) -> Float32:
         """What attention adds to the last m of n events of B users, each looking back on W events.
@@ -79,15 +79,32 @@ class Layer:
             scores[:, head] += self.time[head][ages]
         scores += np.where(present, np.float32(0), MASKED)[:, None, None]
         mixed = np.matmul(softmax(scores), values.reshape(users, known, self.heads, -1).transpose(by_head))
-        added: Float32 = mixed.transpose(by_head).reshape(users, asked, dim) @ self.out
-        return added
+        return apart(mixed.transpose(by_head).reshape(users, asked, dim), self.out, self.members)
 
 
-def normalise_rms(x: Float32) -> Float32:
-    """x over its root mean square along the last axis (RMSNorm without its gain)."""
-    mean_square = np.einsum("...d,...d->...", x, x) / np.float32(x.shape[-1])
-    normed: Float32 = x / np.sqrt(mean_square + np.float32(1e-6))[..., None]
+def apart(x: Float32, weights: Float32, members: int) -> Float32:
+    """[..., m] from inputs [..., d]: each member's part of x by its own rows of the weights [d, m / members]."""
+    if members == 1:
+        whole: Float32 = x @ weights
+        return whole
+    parts = zip(np.split(x, members, axis=-1), np.split(weights, members), strict=True)
+    return np.concatenate([part @ own for part, own in parts], axis=-1)
+
+
+def normalise_rms(x: Float32, members: int = 1) -> Float32:
+    """x over the root mean square of each member's part of the last axis (RMSNorm without its gain)."""
+    parts = x.reshape(*x.shape[:-1], members, x.shape[-1] // members)
+    mean_square = np.einsum("...d,...d->...", parts, parts) / np.float32(parts.shape[-1])
+    normed: Float32 = (parts / np.sqrt(mean_square + np.float32(1e-6))[..., None]).reshape(x.shape)
     return normed
+
+
+def unit(vectors: Float32, members: int = 1) -> Float32:
+    """[n, d] of length 1, to which each member's part contributes as much: a dot product is the mean of theirs."""
+    parts = vectors.reshape(len(vectors), members, vectors.shape[1] // members)
+    norm = np.sqrt(np.einsum("nmd,nmd->nm", parts, parts) * np.float32(members))
+    scaled: Float32 = (parts / np.maximum(norm, np.float32(1e-12))[..., None]).reshape(vectors.shape)
+    return scaled
 
 
 def softmax(scores: Float32) -> Float32:

@@ -30,6 +30,8 @@ class EvolutionConfig:
         time_buckets: log2 buckets of time differences; the last takes everything longer.
         dropout: probability, in training only.
         temperature: τ at the start of training; it is learned from there.
+        members: models side by side that share nothing but items' features and biases, each of width dim / members
+            with its share of heads and of ``hidden``; a score is the mean of theirs.
 
     Raises:
         ValueError: a field is outside its range.
@@ -43,24 +45,30 @@ class EvolutionConfig:
     time_buckets: int = 28
     dropout: float = 0.2
     temperature: float = 0.15
+    members: int = 1
 
     def __post_init__(self) -> None:
         # One layer would need window + 1 events for an exact rebuild (the gap before the oldest one).
-        smallest = {"dim": 1, "layers": 2, "heads": 1, "window": 2, "hidden": 1, "time_buckets": 2}
+        smallest = {"dim": 1, "layers": 2, "heads": 1, "window": 2, "hidden": 1, "time_buckets": 2, "members": 1}
         for name, least in smallest.items():
             if getattr(self, name) < least:
                 raise ValueError(f"EvolutionConfig.{name} is {getattr(self, name)}, expected at least {least}")
         if self.dim % self.heads:
             raise ValueError(f"EvolutionConfig.dim is {self.dim}, expected a multiple of heads ({self.heads})")
+        for name in ("heads", "hidden"):
+            if getattr(self, name) % self.members:
+                found = f"{getattr(self, name)}, expected a multiple of members ({self.members})"
+                raise ValueError(f"EvolutionConfig.{name} is {found}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"EvolutionConfig.dropout is {self.dropout}, expected 0 <= dropout < 1")
         if self.temperature <= 0:
             raise ValueError(f"EvolutionConfig.temperature is {self.temperature}, expected a positive number")
 
     @classmethod
-    def of_size(cls, size: int, **changes: Any) -> EvolutionConfig:
-        """The model of a given size: ``size`` layers and heads of width 32; 2 is the default shape."""
-        return cls(**({"dim": 32 * size, "layers": size, "heads": size, "hidden": 128 * size} | changes))
+    def of_size(cls, size: int, members: int = 1, **changes: Any) -> EvolutionConfig:
+        """Members of a given size: ``size`` layers and heads of width 32; one of 2 is the default shape."""
+        widths = {"dim": 32 * size * members, "heads": size * members, "hidden": 128 * size * members}
+        return cls(**({"layers": size, "members": members} | widths | changes))
 
     @property
     def history(self) -> int:

@@ -22,29 +22,38 @@ class Block(nn.Module):
 
     def __init__(self, config: EvolutionConfig) -> None:
         super().__init__()
-        d, self.heads, self.dropout = config.dim, config.heads, config.dropout
+        d, self.heads, self.dropout, self.members = config.dim, config.heads, config.dropout, config.members
+        width, inner = d // config.members, config.hidden // config.members
         self.attention_norm = nn.Parameter(torch.ones(d))
-        self.qkv = nn.Parameter(torch.randn(d, 3 * d) * d**-0.5)
-        self.out = nn.Parameter(torch.randn(d, d) * d**-0.5 * 0.5)
+        self.qkv = nn.Parameter(torch.randn(d, 3 * width) * width**-0.5)
+        self.out = nn.Parameter(torch.randn(d, width) * width**-0.5 * 0.5)
         self.distance = nn.Parameter(torch.zeros(config.heads, config.window))
         self.time = nn.Parameter(torch.zeros(config.heads, config.time_buckets))
         self.forward_norm = nn.Parameter(torch.ones(d))
-        self.up = nn.Parameter(torch.randn(d, config.hidden) * d**-0.5)
-        self.down = nn.Parameter(torch.randn(config.hidden, d) * config.hidden**-0.5 * 0.5)
+        self.up = nn.Parameter(torch.randn(d, inner) * width**-0.5)
+        self.down = nn.Parameter(torch.randn(config.hidden, width) * inner**-0.5 * 0.5)
 
     def forward(self, x: Tensor, allowed: Tensor, back: Tensor, ages: Tensor) -> Tensor:
         """x [B, n, d], allowed [B, 1, n, n] bool, back [n, n] distances, ages [B, n, n] time buckets."""
         users, length, dim = x.shape
         query, key, value = (
-            part.view(users, length, self.heads, -1).transpose(1, 2)
-            for part in torch.chunk(normalise_rms(x) * self.attention_norm @ self.qkv, 3, dim=-1)
+            part.reshape(users, length, self.heads, -1).transpose(1, 2)
+            for part in self._apart(self._norm(x) * self.attention_norm, self.qkv)
+            .view(users, length, self.members, 3, -1)
+            .unbind(3)
         )
         scores = query @ key.transpose(2, 3) * (dim // self.heads) ** -0.5
         scores = scores + self.distance[:, back] + _TimeBias.apply(self.time, ages)
         mixed = self._drop(scores.masked_fill(~allowed, -1e9).softmax(dim=-1)) @ value
-        x = x + self._drop(mixed.transpose(1, 2).reshape(users, length, dim) @ self.out)
-        inner = torch.relu(normalise_rms(x) * self.forward_norm @ self.up)
-        return x + self._drop(self._drop(inner) @ self.down)
+        x = x + self._drop(self._apart(mixed.transpose(1, 2).reshape(users, length, dim), self.out))
+        inner = torch.relu(self._apart(self._norm(x) * self.forward_norm, self.up))
+        return x + self._drop(self._apart(self._drop(inner), self.down))
+
+    def _apart(self, x: Tensor, weights: Tensor) -> Tensor:
+        return apart(x, weights, self.members)
+
+    def _norm(self, x: Tensor) -> Tensor:
+        return normalise_rms(x, self.members)
 
     def _drop(self, x: Tensor) -> Tensor:
         return drop(x, self.dropout) if self.training else x
@@ -107,16 +116,35 @@ class EvolutionModel(nn.Module):
         x = drop(x, config.dropout) if self.training else x
         for block in self.layers:
             x = block(x, allowed, back.clamp(0, config.window - 1), ages)
-        return normalise_rms(x) * self.final_norm
+        return normalise_rms(x, config.members) * self.final_norm
 
     def query(self, hidden: Tensor) -> Tensor:
         """Hidden states [..., d] to user vectors [..., d]: of length 1 / temperature."""
-        return functional.normalize(hidden, dim=-1) / self.log_temperature.exp()
+        return unit(hidden, self.config.members) / self.log_temperature.exp()
 
 
-def normalise_rms(x: Tensor) -> Tensor:
-    """x over its root mean square along the last axis (RMSNorm without its gain)."""
-    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + 1e-6)
+def apart(x: Tensor, weights: Tensor, members: int) -> Tensor:
+    """[..., m] from [..., d] by weights [d, m / members]; see ``models.attention.apart``."""
+    if members == 1:
+        return x @ weights
+    parts = x.reshape(-1, members, x.shape[-1] // members).transpose(0, 1)
+    mixed = parts @ weights.view(members, -1, weights.shape[1])
+    joined: Tensor = mixed.transpose(0, 1).reshape(*x.shape[:-1], -1)
+    return joined
+
+
+def normalise_rms(x: Tensor, members: int = 1) -> Tensor:
+    """x over the root mean square of each member's part of the last axis (RMSNorm without its gain)."""
+    parts = x.reshape(*x.shape[:-1], members, x.shape[-1] // members)
+    normed: Tensor = (parts * torch.rsqrt(parts.square().mean(dim=-1, keepdim=True) + 1e-6)).view(x.shape)
+    return normed
+
+
+def unit(vectors: Tensor, members: int) -> Tensor:
+    """[..., d] of length 1, to which each member's part contributes as much; see ``models.attention.unit``."""
+    parts = functional.normalize(vectors.reshape(*vectors.shape[:-1], members, vectors.shape[-1] // members), dim=-1)
+    scaled: Tensor = parts.view(vectors.shape) * members**-0.5
+    return scaled
 
 
 def drop(x: Tensor, probability: float) -> Tensor:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.attention import unit
 from models.config import Float32, Int64
 
 PREFIX = "horizon."
@@ -130,10 +131,10 @@ def own_shares(of_events: Float32, present: npt.NDArray[np.bool_], everybody: Fl
 class Horizon:
     """The head of a release."""
 
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], temperature: np.float32) -> None:
-        """temperature: τ of the release's user vectors."""
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], temperature: np.float32, members: int = 1) -> None:
+        """temperature: τ of the release's user vectors; members: of its model."""
         self._w = {name.removeprefix(PREFIX): arrays[name] for name in optional(arrays)}
-        self._temperature = temperature
+        self._temperature, self._members = temperature, members
 
     @property
     def everybody(self) -> Float32:
@@ -147,9 +148,9 @@ class Horizon:
         """
         w, (at, onset) = self._w, steps(ahead_ms)
         inner = np.maximum(hidden @ w["up"] + at @ w["ahead"] + calendar(now_ms, ahead_ms) @ w["calendar"], 0)
-        moved = _unit(hidden) + at @ w["shift"] + onset[:, None] * (inner @ w["down"])
+        moved = unit(hidden, self._members) + at @ w["shift"] + onset[:, None] * (inner @ w["down"])
         out = np.empty((len(hidden), hidden.shape[1] + 1), np.float32)
-        out[:, :-1] = _unit(moved) * (np.exp(at @ w["sharpness"]) / self._temperature)[:, None]
+        out[:, :-1] = unit(moved, self._members) * (np.exp(at @ w["sharpness"]) / self._temperature)[:, None]
         out[:, -1] = np.exp(at @ w["popularity"])
         return out
 
@@ -168,9 +169,3 @@ class Horizon:
         views = np.stack([items, own, np.broadcast_to(self.everybody, items.shape)], axis=1)
         mixed: Float32 = np.einsum("bv,bvt->bt", weight, views).astype(np.float32)
         return mixed
-
-
-def _unit(vectors: Float32) -> Float32:
-    norm = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    unit: Float32 = vectors / np.maximum(norm, np.float32(1e-12))[:, None]
-    return unit

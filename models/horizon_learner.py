@@ -20,6 +20,7 @@ from torch.nn import functional
 from models import horizon
 from models.batches import Batch
 from models.config import Float32, Int64
+from models.evolution import unit
 from models.exemplars import Exemplars
 from models.horizon_cases import Cases, draw
 from models.learner import Learner, seeded
@@ -68,9 +69,9 @@ class HorizonConfig:
 class Head(nn.Module):
     """`models.horizon.Horizon` in torch; parameters are named as the arrays of a release, without the prefix."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(self, dim: int, hidden: int, dropout: float, members: int = 1) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.members = dropout, members
         self.sharpness = nn.Parameter(torch.zeros(horizon.BUCKETS))
         self.popularity = nn.Parameter(torch.zeros(horizon.BUCKETS))
         self.shift = nn.Parameter(torch.zeros(horizon.BUCKETS, dim))
@@ -83,10 +84,8 @@ class Head(nn.Module):
     def forward(self, hidden: Tensor, at: Tensor, onset: Tensor, waves: Tensor) -> tuple[Tensor, Tensor]:
         """Directions [B, d] times how sharp they are, and what popularity counts [B]; inputs as in the other."""
         inner = torch.relu(self._drop(hidden) @ self.up + at @ self.ahead + waves @ self.calendar)
-        moved = (
-            functional.normalize(hidden, dim=-1) + at @ self.shift + onset[:, None] * (self._drop(inner) @ self.down)
-        )
-        direction = functional.normalize(moved, dim=-1) * (at @ self.sharpness).exp()[:, None]
+        moved = unit(hidden, self.members) + at @ self.shift + onset[:, None] * (self._drop(inner) @ self.down)
+        direction = unit(moved, self.members) * (at @ self.sharpness).exp()[:, None]
         return direction, (at @ self.popularity).exp()
 
     def _drop(self, x: Tensor) -> Tensor:
@@ -109,7 +108,8 @@ class HorizonLearner:
         """topics: columns of the learner's item features that are categories."""
         self.config, self._learner, self._topics = config, learner, topics
         with seeded(seed, learner.device):
-            self.head = Head(learner.config.model.dim, config.hidden, config.dropout).to(learner.device)
+            model = learner.config.model
+            self.head = Head(model.dim, config.hidden, config.dropout, model.members).to(learner.device)
         self._averaged = {name: value.detach().clone() for name, value in self.head.named_parameters()}
         shape = [value for name, value in self.head.named_parameters() if name != "views"]
         groups: list[dict[str, Any]] = [

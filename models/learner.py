@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.batches import Batch
 from models.config import Bool, EvolutionConfig, Float32, Int64
-from models.evolution import EvolutionModel
+from models.evolution import EvolutionModel, unit
 from models.loss import Competitors, next_item_loss
 from models.tower import ItemTower
 
@@ -87,7 +86,9 @@ class Learner:
         self.config, self.device = config, device
         self.counts = np.zeros(len(columns), np.int64)
         with seeded(seed, device):
-            self.tower = ItemTower(torch.from_numpy(columns), config.model.dim, id_dropout=config.id_dropout)
+            self.tower = ItemTower(
+                torch.from_numpy(columns), config.model.dim, id_dropout=config.id_dropout, members=config.model.members
+            )
             self.evolution = EvolutionModel(config.model)
         self.tower, self.evolution = self.tower.to(device), self.evolution.to(device)
         bare = self._bare(np.arange(len(columns)))
@@ -131,8 +132,10 @@ class Learner:
             device=self.device,
         )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters().values(), self.config.clip)
+        # A sum over members, and a norm as for each by itself: as if they were trained one by one.
+        members = self.config.model.members
+        (members * loss).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters().values(), members**0.5 * self.config.clip)
         self.optimiser.step()
         self._average()
         return loss.item()
@@ -242,7 +245,7 @@ class Learner:
         raw = columns @ averaged["project"] + averaged["project_bias"] + known[:, None] * averaged["residual"]
         biases = columns @ averaged["popularity"] + averaged["popularity_bias"]
         biases += torch.where(known, averaged["item_bias"], self.new_item_bias())
-        vectors: Float32 = torch.cat([functional.normalize(raw, dim=-1), biases[:, None]], dim=1).cpu().numpy()
+        vectors: Float32 = torch.cat([unit(raw, self.config.model.members), biases[:, None]], dim=1).cpu().numpy()
         return vectors
 
     @torch.no_grad()
@@ -252,8 +255,8 @@ class Learner:
         items: from `item_vectors`.
         """
         self.evolution.eval()
-        unit = np.concatenate([items[:, :-1], np.zeros((1, items.shape[1] - 1), np.float32)])
-        inputs = unit[batch.items] * np.float32(np.sqrt(unit.shape[1]))  # row -1: zeros
+        directions = np.concatenate([items[:, :-1], np.zeros((1, items.shape[1] - 1), np.float32)])
+        inputs = directions[batch.items] * np.float32(np.sqrt(directions.shape[1]))  # row -1: zeros
         given = (inputs, batch.times_ms, batch.actions, batch.weights, batch.lengths, batch.firsts)
         tensors = [torch.from_numpy(array).to(self.device) for array in given]
         tensors[2] = tensors[2].long()
@@ -261,7 +264,7 @@ class Learner:
         hidden = torch.func.functional_call(self.evolution, averaged, tuple(tensors))
         before = torch.cat([averaged["start"].expand(len(hidden), 1, -1), hidden[:, :-1]], dim=1)
         asked = before[torch.from_numpy(batch.targets).to(self.device)]
-        query = functional.normalize(asked, dim=-1) / averaged["log_temperature"].exp()
+        query = unit(asked, self.config.model.members) / averaged["log_temperature"].exp()
         vectors: Float32 = torch.cat([query, query.new_ones(len(query), 1)], dim=1).cpu().numpy()
         return vectors
 
@@ -287,7 +290,7 @@ class Learner:
 
     def _scatter(self, items: int, random: np.random.Generator) -> Float32:
         """[items, d] to begin with where nothing else tells items apart."""
-        scale = self.config.model.dim**-0.5
+        scale = (self.config.model.dim // self.config.model.members) ** -0.5
         start: Float32 = (scale * random.standard_normal((items, self.config.model.dim))).astype(np.float32)
         return start
 

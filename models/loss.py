@@ -80,23 +80,35 @@ def next_item_loss(
     before = torch.cat([evolution.start.expand(len(items), 1, -1), hidden[:, :-1]], dim=1)
     asked = tensor(batch.targets)
     query, target = evolution.query(before[asked]), items[asked]
-    right = (query * vectors[target]).sum(dim=-1) + biases[target]
 
     chosen = tensor(np.searchsorted(rows, competing))
     # One column more than competitors: it takes what is hidden without competing, and counts for nothing.
-    table = torch.cat([vectors[chosen], vectors.new_zeros(1, vectors.shape[1])])
     offsets = torch.cat([biases[chosen] - tensor(log_inclusion), biases.new_full((1,), -torch.inf)])
     hide = target[:, None]
     if mask_seen:
         hide = torch.cat([hide, _window_before(items, unknown, evolution.config.window)[asked]], dim=1)
     column = torch.full((unknown + 1,), len(chosen), device=offsets.device)
     column[chosen] = torch.arange(len(chosen), device=offsets.device)
-    # In place: the logits of a step are the largest thing there is, and each pass over them costs.
-    logits = torch.addmm(offsets, query, table.T).scatter_(1, column[hide], -torch.inf)
-    losses = functional.softplus(logits.logsumexp(dim=1) - right)
+    hidden_columns, members = column[hide], evolution.config.members
     worth = tensor(batch.worth)[asked]
-    loss: Tensor = (losses * worth).sum() / worth.sum()
+    # Each member learns by its own score, of which the served one is the mean.
+    losses = [
+        _cross_entropy(asking * members, own, biases, target, chosen, offsets, hidden_columns)
+        for asking, own in zip(query.chunk(members, dim=1), vectors.chunk(members, dim=1), strict=True)
+    ]
+    loss: Tensor = (torch.stack(losses).mean(dim=0) * worth).sum() / worth.sum()
     return loss
+
+
+def _cross_entropy(
+    query: Tensor, vectors: Tensor, biases: Tensor, target: Tensor, chosen: Tensor, offsets: Tensor, hide: Tensor
+) -> Tensor:
+    """[m] of the targets' rows against the chosen ones, whose offsets are given, but for the columns to hide [m, h]."""
+    right = (query * vectors[target]).sum(dim=-1) + biases[target]
+    table = torch.cat([vectors[chosen], vectors.new_zeros(1, vectors.shape[1])])
+    # In place: the logits of a step are the largest thing there is, and each pass over them costs.
+    logits = torch.addmm(offsets, query, table.T).scatter_(1, hide, -torch.inf)
+    return functional.softplus(logits.logsumexp(dim=1) - right)
 
 
 def _window_before(items: Tensor, unknown: int, window: int) -> Tensor:

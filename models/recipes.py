@@ -17,15 +17,15 @@ from models.learner import TrainConfig
 from models.online_config import OnlineConfig
 
 
-def histories(size: int = 2, epochs: int = 20) -> OnlineConfig:
-    """size: of the model (see ``EvolutionConfig.of_size``); epochs: passes over the warm-up."""
-    return OnlineConfig(TrainConfig(model=EvolutionConfig.of_size(size), epochs=epochs))
+def histories(size: int = 2, epochs: int = 20, members: int = 1) -> OnlineConfig:
+    """size, members: of the model (see ``EvolutionConfig.of_size``); epochs: passes over the warm-up."""
+    return OnlineConfig(TrainConfig(model=EvolutionConfig.of_size(size, members), epochs=epochs))
 
 
-def sessions(size: int = 2, epochs: int = 12) -> OnlineConfig:
+def sessions(size: int = 2, epochs: int = 12, members: int = 1) -> OnlineConfig:
     """Arguments as for ``histories``."""
     training = TrainConfig(
-        model=EvolutionConfig.of_size(size, window=20, temperature=0.07),
+        model=EvolutionConfig.of_size(size, members, window=20, temperature=0.07),
         epochs=epochs,
         batch_size=256,
         learning_rate=2e-3,

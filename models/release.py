@@ -26,8 +26,8 @@ from models import horizon, sections
 from models.config import ACTIONS, EvolutionConfig
 from models.features import FeatureSpace
 
-FORMAT = 3
-"""Written for a release with a head for later times; with counts and a blend only it is 2, without either 1."""
+FORMAT = 4
+"""Written for a model of several members; with a head for later times it is 3, with counts and a blend 2, else 1."""
 WEIGHTS, MANIFEST = "weights.safetensors", "release.json"
 
 
@@ -76,8 +76,10 @@ class Release:
     @property
     def format(self) -> int:
         """The oldest format that can say all of it, so that what an older version can read it does read."""
-        if horizon.optional(self.arrays):
+        if self.config.members > 1:
             return FORMAT
+        if horizon.optional(self.arrays):
+            return 3
         return 2 if self.source else 1
 
     @cached_property
@@ -156,7 +158,7 @@ class Release:
     def _manifest(self, weights_sha256: str) -> dict[str, Any]:
         content = {
             "format": self.format,
-            "config": asdict(self.config),
+            "config": _shape(self.config),
             "vocabulary": list(self.space.vocabulary),
             "year_mean": self.space.year_mean,
             "year_scale": self.space.year_scale,
@@ -173,6 +175,7 @@ class Release:
 def expected_shapes(config: EvolutionConfig, columns: int, items: int) -> dict[str, tuple[int, ...]]:
     """Name and shape of every array of a release: f feature columns, n items."""
     d, heads = config.dim, config.heads
+    width, inner = d // config.members, config.hidden // config.members
     shapes: dict[str, tuple[int, ...]] = {
         "tower.project": (columns, d),
         "tower.project_bias": (d,),
@@ -191,15 +194,20 @@ def expected_shapes(config: EvolutionConfig, columns: int, items: int) -> dict[s
     for at in range(config.layers):
         shapes |= {
             f"evolution.layers.{at}.attention_norm": (d,),
-            f"evolution.layers.{at}.qkv": (d, 3 * d),
-            f"evolution.layers.{at}.out": (d, d),
+            f"evolution.layers.{at}.qkv": (d, 3 * width),
+            f"evolution.layers.{at}.out": (d, width),
             f"evolution.layers.{at}.distance": (heads, config.window),
             f"evolution.layers.{at}.time": (heads, config.time_buckets),
             f"evolution.layers.{at}.forward_norm": (d,),
-            f"evolution.layers.{at}.up": (d, config.hidden),
-            f"evolution.layers.{at}.down": (config.hidden, d),
+            f"evolution.layers.{at}.up": (d, inner),
+            f"evolution.layers.{at}.down": (config.hidden, width),
         }
     return shapes
+
+
+def _shape(config: EvolutionConfig) -> dict[str, Any]:
+    """As in the manifest. One member is not mentioned: ids of older releases are digests without it."""
+    return {name: value for name, value in asdict(config).items() if name != "members" or value > 1}
 
 
 def _write(path: Path, content: bytes) -> None:

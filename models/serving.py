@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.attention import Layer, normalise_rms
+from models.attention import Layer, normalise_rms, unit
 from models.blend import Blend
 from models.config import EvolutionConfig, Float32, Int64, UInt8, time_buckets
 from models.cooccurrence import ServingCounts
@@ -54,7 +54,9 @@ class ServingModel:
         weights = _section(release.arrays, "evolution.")
         self._weights = weights
         self._temperature = np.float32(np.exp(weights["log_temperature"]))
-        self.horizon = Horizon(release.arrays, self._temperature) if optional(release.arrays) else None
+        self.horizon = (
+            Horizon(release.arrays, self._temperature, self.config.members) if optional(release.arrays) else None
+        )
         self._layers = [Layer(_section(weights, f"layers.{at}."), self.config) for at in range(self.config.layers)]
 
     @property
@@ -78,9 +80,9 @@ class ServingModel:
         known = rows >= 0
         raw[known] += tower["residual"][rows[known]]
         bias += np.where(known, tower["item_bias"][rows], tower["new_item_bias"])
-        unit = _unit(raw)
-        search = np.concatenate([unit, bias[:, None]], axis=1)
-        return ItemVectors(search=search, input=unit * np.float32(np.sqrt(self.dim)))
+        direction = unit(raw, self.config.members)
+        search = np.concatenate([direction, bias[:, None]], axis=1)
+        return ItemVectors(search=search, input=direction * np.float32(np.sqrt(self.dim)))
 
     def rows(self, ids: Sequence[str]) -> Int64:
         """Row of each of n items in the release, int64 [n], -1 where it does not know the item."""
@@ -95,7 +97,7 @@ class ServingModel:
     def user_vectors(self, hidden: Float32) -> Float32:
         """[B, d + 1] from hidden states [B, d]: a unit vector over the temperature, and 1 for the item's bias."""
         out = np.ones((len(hidden), self.dim + 1), np.float32)
-        out[:, :-1] = _unit(hidden) / self._temperature
+        out[:, :-1] = unit(hidden, self.config.members) / self._temperature
         return out
 
     def future_vectors(self, hidden: Float32, now_ms: Int64, ahead_ms: Int64) -> Float32:
@@ -231,7 +233,7 @@ class ServingModel:
             x += layer.attend_ring(query, keys, values, place, ages)
             x += layer.feed_forward(x)
         cache.count[rows] = count + 1
-        return normalise_rms(x) * self._weights["final_norm"]
+        return normalise_rms(x, self.config.members) * self._weights["final_norm"]
 
     def _rebuild(self, cache: RingCache, rows: Int64, events: list[tuple[Float32, Int64, UInt8, Float32]]) -> Float32:
         buckets, window = self.config.time_buckets, self.config.window
@@ -265,14 +267,8 @@ class ServingModel:
             x += layer.feed_forward(x)
         cache.times[rows[row], slot] = times[:, -recent:][row, column]
         cache.count[rows] = lengths
-        return normalise_rms(x[:, -1]) * self._weights["final_norm"]
+        return normalise_rms(x[:, -1], self.config.members) * self._weights["final_norm"]
 
 
 def _section(arrays: dict[str, Float32], prefix: str) -> dict[str, Float32]:
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _unit(vectors: Float32) -> Float32:
-    norm = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    unit: Float32 = vectors / np.maximum(norm, np.float32(1e-12))[:, None]
-    return unit

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from models.evolution import unit
 
 
 class ItemTower(nn.Module):
     """Vectors of items by row of a fixed feature matrix; parameters are named as the arrays of a release."""
 
-    def __init__(self, columns: Tensor, dim: int, *, id_dropout: float) -> None:
-        """columns: [n, f] of ``FeatureSpace.matrix``; id_dropout: probability of hiding an item's own part."""
+    def __init__(self, columns: Tensor, dim: int, *, id_dropout: float, members: int = 1) -> None:
+        """columns: [n, f] of ``FeatureSpace.matrix``; id_dropout: probability of hiding an item's own part;
+        members: see ``EvolutionConfig``."""
         super().__init__()
         items, width = columns.shape
-        self.id_dropout = id_dropout
+        self.id_dropout, self.members = id_dropout, members
         self.register_buffer("columns", columns, persistent=False)
-        self.project = nn.Parameter(torch.randn(width, dim) * dim**-0.5)
+        self.project = nn.Parameter(torch.randn(width, dim) * (dim // members) ** -0.5)
         self.project_bias = nn.Parameter(torch.zeros(dim))
         self.popularity = nn.Parameter(torch.zeros(width))
         self.popularity_bias = nn.Parameter(torch.zeros(()))
@@ -36,4 +38,4 @@ class ItemTower(nn.Module):
             keep = (torch.rand(len(rows), device=rows.device) >= self.id_dropout).float()
         raw = columns @ self.project + self.project_bias + keep[:, None] * self.residual[rows]
         bias = columns @ self.popularity + self.popularity_bias + keep * self.item_bias[rows]
-        return functional.normalize(raw, dim=-1), bias
+        return unit(raw, self.members), bias

@@ -43,6 +43,7 @@ class Options:
     seen: str = "filter"
     k: int = 10
     size: int = 2
+    members: int = 1
     recipe: str | None = None
     epochs: int | None = None
     round_size: int = 256
@@ -151,7 +152,8 @@ class Evaluation:
         """The one asked for, by default the one for data with or without repeats."""
         options = self.options
         recipe = RECIPES[options.recipe or ("histories" if options.seen == "filter" else "sessions")]
-        config = recipe(options.size) if options.epochs is None else recipe(options.size, options.epochs)
+        asked = {} if options.epochs is None else {"epochs": options.epochs}
+        config = recipe(options.size, members=options.members, **asked)
         training = replace(config.training, mask_seen=options.seen == "filter")
         # Nothing is asked about later times.
         return replace(config, training=training, round_events=options.round_size, horizon=None)

@@ -72,6 +72,10 @@ def evaluate(
     ] = "filter",
     k: Annotated[int, typer.Option(help="Length of the lists, and of hit rate and NDCG.", min=1, max=100)] = 10,
     size: Annotated[int, typer.Option(help="Of the model: layers, and heads of width 32.", min=2, max=16)] = 2,
+    members: Annotated[
+        int,
+        typer.Option(help="Models side by side, whose scores are averaged; each costs as much as one.", min=1, max=8),
+    ] = 1,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -133,6 +137,7 @@ def evaluate(
             seen=seen,
             k=k,
             size=size,
+            members=members,
             recipe=recipe,
             epochs=epochs,
             round_size=round_size,

@@ -92,7 +92,7 @@ def make_twins(config: EvolutionConfig, items: int = 20, seed: int = 0) -> Twins
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         evolution = EvolutionModel(config)
-        tower = ItemTower(torch.from_numpy(space.matrix(features)), config.dim, id_dropout=0.5)
+        tower = ItemTower(torch.from_numpy(space.matrix(features)), config.dim, id_dropout=0.5, members=config.members)
         for parameter in [*evolution.parameters(), *tower.parameters()]:
             parameter.add_(0.2 * torch.randn_like(parameter))
     named = {f"evolution.{name}": value for name, value in evolution.named_parameters()}
@@ -101,6 +101,10 @@ def make_twins(config: EvolutionConfig, items: int = 20, seed: int = 0) -> Twins
     arrays["tower.new_item_bias"] = np.array(-0.5, np.float32)
     ids = tuple(f"item-{at}" for at in range(items))
     return Twins(evolution.eval(), tower.eval(), features, Release(config, space, ids, arrays, "encoder"))
+
+
+TWO = EvolutionConfig(dim=32, layers=2, heads=4, window=6, hidden=64, members=2)
+"""Two models side by side."""
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from models.evolution import bucketise
         ("time_buckets", 1),
         ("dropout", 1.0),
         ("temperature", 0),
+        ("members", 0),
+        ("members", 3),
     ],
 )
 def test_a_field_outside_its_range_is_named(field: str, value: float) -> None:
@@ -25,6 +27,7 @@ def test_a_field_outside_its_range_is_named(field: str, value: float) -> None:
 
 def test_one_dial_for_size() -> None:
     assert EvolutionConfig.of_size(2) == EvolutionConfig()
+    assert EvolutionConfig.of_size(2, 3) == EvolutionConfig(dim=192, heads=6, hidden=768, members=3)
     large = EvolutionConfig.of_size(4, window=100)
     assert (large.dim, large.layers, large.heads, large.window, large.history) == (128, 4, 4, 100, 400)
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from models.evolution import _TimeBias, drop
-from tests.models.conftest import Histories, Twins
+from tests.models.conftest import TWO, Histories, Twins, make_twins
 
 
 def test_an_event_moves_what_follows_within_reach_and_nothing_else(twins: Twins) -> None:
@@ -86,3 +86,14 @@ def test_dropping_keeps_the_mean_and_drops_at_random() -> None:
         assert abs(both - share**2) < 0.005
         assert torch.equal(torch.autograd.grad(one.sum(), x)[0], one)
         assert torch.equal(drop(x, 0.0), x)
+
+
+def test_members_know_nothing_of_each_other() -> None:
+    twins = make_twins(TWO)
+    histories = Histories.random(2, 9, TWO.dim)
+    before = histories.forward(twins.evolution)
+    half = TWO.dim // 2
+    histories.inputs[:, 3, half:] += 1
+    after = histories.forward(twins.evolution)
+    assert np.array_equal(after[..., :half], before[..., :half])
+    assert np.abs(after[:, 3:, half:] - before[:, 3:, half:]).max() > 1e-2

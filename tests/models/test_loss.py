@@ -5,7 +5,7 @@ import torch
 from models.batches import Batch
 from models.config import Float32, Int64
 from models.loss import Competitors, next_item_loss
-from tests.models.conftest import Histories, Twins
+from tests.models.conftest import TWO, Histories, Twins, make_twins
 
 
 @pytest.fixture
@@ -60,6 +60,38 @@ def test_full_softmax_is_cross_entropy(twins: Twins, batch: Batch, mask_seen: bo
     everything = Competitors(np.ones(20, np.int64), full_up_to=20, draws=1).draw(np.random.default_rng(0))
     expected = by_hand(twins, batch, mask_seen)
     assert loss(twins, batch, *everything, mask_seen) == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_member_learns_by_its_own_score() -> None:
+    """The loss of two is the mean of their losses, not the loss of the mean of their scores."""
+    twins, half = make_twins(TWO), TWO.dim // 2
+    histories, items = Histories.random(2, 9, TWO.dim), np.arange(18).reshape(2, 9)
+    everything = np.ones((2, 9), np.bool_)
+    batch = Batch(
+        items, histories.times, histories.actions, histories.weights, np.array([9, 9]), np.array([True, True]),
+        everything, np.ones((2, 9), np.float32),
+    )  # fmt: skip
+    with torch.no_grad():
+        unit, bias = twins.tower(torch.arange(20))
+        given = unit[torch.from_numpy(items)] * TWO.dim**0.5
+        hidden = twins.evolution(
+            given,
+            *map(torch.from_numpy, (histories.times, histories.actions.astype(np.int64), histories.weights)),
+            torch.tensor([9, 9]),
+            torch.tensor([True, True]),
+        )
+        query = twins.evolution.query(torch.cat([twins.evolution.start.expand(2, 1, -1), hidden[:, :-1]], dim=1))
+        parts = (slice(0, half), slice(half, None))
+        losses = [
+            torch.nn.functional.cross_entropy(
+                (2 * query[..., part] @ unit[:, part].T + bias).flatten(0, 1), torch.from_numpy(items.ravel())
+            )
+            for part in parts
+        ]
+    expected = float(torch.stack(losses).mean())
+    assert loss(twins, batch, np.arange(20), np.zeros(20, np.float32), False) == pytest.approx(expected, abs=1e-5)
+    together = torch.nn.functional.cross_entropy((query @ unit.T + bias).flatten(0, 1), torch.from_numpy(items.ravel()))
+    assert abs(expected - float(together)) > 1e-2
 
 
 def test_masking_matters(twins: Twins, batch: Batch) -> None:

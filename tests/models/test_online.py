@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,20 @@ def test_an_adopted_release_is_where_training_goes_on(trainer: OnlineTrainer) ->
     assert np.isfinite(trainer.learn(backwards(9)))
 
 
+def two_members() -> OnlineTrainer:
+    training = replace(TRAINING, model=replace(TRAINING.model, members=2), epochs=2)
+    return OnlineTrainer(walks(), *catalogue(), replace(CONFIG, training=training), seed=1)
+
+
+def test_two_members_go_on_as_if_they_had_never_stopped(tmp_path: Path) -> None:
+    trainer = two_members()
+    trainer.save(tmp_path / "two")
+    expected = trainer.learn(backwards(0))
+    again = OnlineTrainer.load(tmp_path / "two")
+    assert again.learn(backwards(0)) == expected
+    assert again.release().id == trainer.release().id
+
+
 Learned = tuple[InteractionLog, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
 
 
@@ -250,9 +265,11 @@ def what_the_blend_learned(trainer: OnlineTrainer, log: InteractionLog, monkeypa
     return given[0]
 
 
+@pytest.mark.parametrize("members", [1, 2])
 def test_the_blend_learns_from_what_a_worker_would_have_had(
-    trainer: OnlineTrainer, monkeypatch: pytest.MonkeyPatch
+    warm: Path, monkeypatch: pytest.MonkeyPatch, members: int
 ) -> None:
+    trainer = OnlineTrainer.load(warm) if members == 1 else two_members()
     trainer.learn(backwards(0))
     trainer.put_items(*new_items(1))
     served = ServingModel(trainer.release())

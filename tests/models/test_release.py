@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.release import MANIFEST, WEIGHTS, Release
-from tests.models.conftest import Twins
+from models.release import FORMAT, MANIFEST, WEIGHTS, Release
+from tests.models.conftest import TWO, Twins, make_twins
 
 
 @pytest.fixture
@@ -27,6 +27,16 @@ def test_what_is_saved_is_loaded(release: Release, tmp_path: Path) -> None:
     assert np.array_equal(loaded.space.text_mean, release.space.text_mean)
     assert loaded.arrays.keys() == release.arrays.keys()
     assert all(np.array_equal(loaded.arrays[name], release.arrays[name]) for name in release.arrays)
+
+
+def test_two_members_need_the_newest_format_and_one_is_not_mentioned(release: Release, tmp_path: Path) -> None:
+    """Otherwise the ids of releases that older versions wrote would not be what they were."""
+    assert release.format == 1
+    assert "members" not in json.loads((release.save(tmp_path) / MANIFEST).read_text())["config"]
+    two = make_twins(TWO).release
+    path = two.save(tmp_path)
+    assert json.loads((path / MANIFEST).read_text())["format"] == FORMAT
+    assert Release.load(path).config == TWO
 
 
 def test_the_id_is_made_of_the_content(release: Release) -> None:

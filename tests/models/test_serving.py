@@ -9,7 +9,7 @@ from models.config import EvolutionConfig
 from models.features import ItemFeatures
 from models.serving import ServingModel
 from models.tower import ItemTower
-from tests.models.conftest import Histories, Twins, make_twins, random_features
+from tests.models.conftest import TWO, Histories, Twins, make_twins, random_features
 
 TOLERANCE = 1e-5
 
@@ -28,7 +28,7 @@ def test_serving_does_not_need_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("config", [None, EvolutionConfig()], ids=["small", "default"])
+@pytest.mark.parametrize("config", [None, EvolutionConfig(), TWO], ids=["small", "default", "two members"])
 def test_steps_agree_with_the_full_forward_pass_across_wraps(twins: Twins, config: EvolutionConfig | None) -> None:
     twins = twins if config is None else make_twins(config)
     model, window = ServingModel(twins.release), twins.release.config.window
@@ -49,7 +49,7 @@ def test_a_rebuilt_cache_goes_on_as_if_stepped(twins: Twins, model: ServingModel
         assert_close(model.step(cache, rows, *histories.at(event)), expected[:, event])
 
 
-@pytest.mark.parametrize("config", [None, EvolutionConfig()], ids=["small", "default"])
+@pytest.mark.parametrize("config", [None, EvolutionConfig(), TWO], ids=["small", "default", "two members"])
 def test_the_last_layers_times_window_events_are_enough_and_window_is_not(
     twins: Twins, config: EvolutionConfig | None
 ) -> None:
@@ -178,6 +178,24 @@ def test_known_and_new_items_mix(twins: Twins, model: ServingModel) -> None:
     assert_close(mixed[::2], known[::2])
     assert_close(mixed[1::2], new[1::2])
     assert np.abs(known - new).max(axis=1).min() > 0.04
+
+
+def test_two_members_score_as_the_mean_of_two_models() -> None:
+    twins = make_twins(TWO)
+    model, histories = ServingModel(twins.release), Histories.random(3, 9, TWO.dim)
+    hidden = histories.forward(twins.evolution)[:, -1]
+    items = model.project(twins.release.item_ids, twins.features).search
+    found = model.user_vectors(hidden) @ items.T
+    bias, temperature = items[:, -1], np.exp(twins.release.arrays["evolution.log_temperature"])
+    with torch.no_grad():
+        tower = twins.tower.get_buffer("columns") @ twins.tower.project + twins.tower.project_bias
+        raw = (tower + twins.tower.residual).numpy()
+
+    def score(half: slice) -> np.ndarray:
+        user, item = (part[:, half] / np.linalg.norm(part[:, half], axis=1, keepdims=True) for part in (hidden, raw))
+        return user @ item.T / temperature + bias
+
+    assert_close(found, (score(slice(0, 16)) + score(slice(16, 32))) / 2)
 
 
 def test_a_logit_is_an_inner_product(twins: Twins, model: ServingModel) -> None:
