@@ -69,7 +69,9 @@ Terms = dict[str, Float32]
 
 
 def table_features(sums: Float32, floor: np.float32) -> tuple[Float32, Bool]:
-    """Of sums in a table: log(1 + sum / floor), and whether the sum is 0."""
+    """Of sums in a table: log(1 + sum / floor), or the sum as it is where the floor is 0; and whether the sum is 0."""
+    if not floor:
+        return sums, sums == 0
     return np.log(sums / floor + np.float32(1)), sums == 0
 
 

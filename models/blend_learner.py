@@ -139,6 +139,15 @@ class BlendLearner:
         scores: Float32 = np.where(examples.rows >= 0, found, np.float32(-np.inf))
         return scores
 
+    def surplus(self, examples: Examples) -> Float32:
+        """[n, C] each candidate's chance with the weights of now, less 1 for the one that came; 0 where there is no
+        candidate, and for an event whose item is not among them: the gradient of the loss in the scores."""
+        scores, found = self.scores(examples), examples.targets >= 0
+        odds = np.where(found[:, None], np.exp(scores - scores.max(axis=1, keepdims=True, initial=-1e30)), 0)
+        chances: Float32 = odds / np.maximum(odds.sum(axis=1, keepdims=True), np.float32(1e-30))
+        chances[found, examples.targets[found]] -= 1
+        return chances
+
     def learn(self, examples: Examples) -> float:
         """Learn from n events in order, in batches; the mean loss before each step, NaN without a target among the
         candidates."""

@@ -7,7 +7,7 @@ and counted afterwards. Knows nothing of how the model is trained: it is given v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from models.batches import InteractionLog
 from models.blend_learner import BlendConfig, BlendLearner
 from models.config import Float32, Int64
-from models.counts import Channel, Counts, CountsConfig, Table
+from models.counts import Channel, Counts, CountsConfig, Learned, Table
 from models.recent import Before, RecentItems
 
 Arrays = dict[str, np.ndarray]
@@ -36,7 +36,7 @@ class Blended:
         self.config = config
         self._counts = Counts(config.counts, items)
         self._recent = RecentItems(config.counts.length)
-        self._blend = BlendLearner(config.blend, self._counts.features)
+        self._blend = BlendLearner(self._blend_config(), self._counts.features)
 
     def grow(self, items: int) -> None:
         """Make room for items up to so many."""
@@ -93,7 +93,7 @@ class Blended:
         made = cls(config, 0)
         made._counts = Counts.restore(config.counts, part("counts."))
         made._recent = RecentItems.restore(part("recent."))
-        made._blend = BlendLearner.restore(config.blend, made._counts.features, part("blend."))
+        made._blend = BlendLearner.restore(made._blend_config(), made._counts.features, part("blend."))
         return made
 
     def _learn_blend(
@@ -111,7 +111,14 @@ class Blended:
         counts, places = self._counts.serving(before.recent)
         available = np.ones(len(self._counts), np.bool_)
         examples = self._blend.examples(counts, places, before, modelled, score, targets, barred, available)
-        return self._blend.learn(examples)
+        surplus = self._blend.surplus(examples)
+        loss = self._blend.learn(examples)
+        self._counts.correct(before.recent, examples.rows, surplus)
+        return loss
+
+    def _blend_config(self) -> BlendConfig:
+        blend = self.config.blend
+        return replace(blend, start={**self._counts.start, **blend.start})
 
 
 def config_of(fields: Mapping[str, Any]) -> BlendedConfig:
@@ -119,6 +126,7 @@ def config_of(fields: Mapping[str, Any]) -> BlendedConfig:
     counts, blend = dict(fields["counts"]), dict(fields["blend"])
     counts["channels"] = {name: Channel(**one) for name, one in counts["channels"].items()}
     counts["tables"] = {name: Table(**one) for name, one in counts["tables"].items()}
+    counts["learned"] = counts["learned"] and Learned(**counts["learned"])
     counts["popularity"] = tuple(counts["popularity"])
     blend["edges"] = {name: tuple(cuts) for name, cuts in blend["edges"].items()}
     return BlendedConfig(CountsConfig(**counts), BlendConfig(**blend))

@@ -24,6 +24,11 @@ from models.sections import ITSELF
 
 Arrays = dict[str, npt.NDArray[Any]]
 
+LEARNED = "learned"
+
+CORRECTED = 64
+"""Events corrected for at a time: their candidates are spread over all items."""
+
 BLOCK = 256
 """Events counted at a time, however many are given: which pairs a full row drops depends on it."""
 
@@ -81,6 +86,33 @@ class Table:
         _positive("Table.floor", self.floor)
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A table that is learned and not counted: what the rest of the blend gets wrong about pairs.
+
+    Attributes:
+        rate: of its gradient steps.
+        read, read_decay: as for a table.
+
+    Raises:
+        ValueError: a field is outside its range.
+    """
+
+    rate: float = 0.03
+    read: int = 20
+    read_decay: float = 0.95
+
+    def __post_init__(self) -> None:
+        _positive("Learned.rate", self.rate)
+        _at_least("Learned.read", self.read, 1)
+
+    @property
+    def ages(self) -> Float32:
+        """What the item of a user's j-th newest event counts."""
+        ages: Float32 = (self.read_decay ** np.arange(self.read)).astype(np.float32)
+        return ages
+
+
 def _channels() -> dict[str, Channel]:
     return {"near": Channel(), "next": Channel(window=3, decay=0.6, backward=0.0)}
 
@@ -101,6 +133,7 @@ class CountsConfig:
         popularity: half-lives in events; each makes a column of log-counts.
         repeats: for domains where items come again: one-hot tables of how many events ago an item was last met, up to
             so many, and a table of how often among the last ones; 0: none.
+        learned: the table ``learned`` of corrections; None: there is none.
 
     Raises:
         ValueError: a field is outside its range, or a name is not among those it refers to.
@@ -112,6 +145,7 @@ class CountsConfig:
     neighbours: int = 128
     popularity: tuple[float, ...] = (1_000, 10_000, 1_000_000)
     repeats: int = 0
+    learned: Learned | None = field(default_factory=Learned)
 
     def __post_init__(self) -> None:
         _at_least("CountsConfig.neighbours", self.neighbours, 1)
@@ -120,6 +154,8 @@ class CountsConfig:
         for name, table in self.tables.items():
             if table.channel not in self.channels:
                 raise ValueError(f"table {name} reads {table.channel!r}, expected one of {list(self.channels)}")
+        if self.learned is not None and LEARNED in self.tables:
+            raise ValueError(f"CountsConfig.tables has {LEARNED!r}, the name of the table that is learned")
         if self.source not in self.tables:
             raise ValueError(f"CountsConfig.source is {self.source!r}, expected one of {list(self.tables)}")
 
@@ -127,7 +163,8 @@ class CountsConfig:
     def length(self) -> int:
         """How many of a user's last items are needed, to learn and to read."""
         windows = [channel.window for channel in self.channels.values()]
-        return max(*windows, *(table.read for table in self.tables.values()), self.repeats)
+        learned = 0 if self.learned is None else self.learned.read
+        return max(*windows, *(table.read for table in self.tables.values()), self.repeats, learned)
 
 
 class Counts:
@@ -138,7 +175,8 @@ class Counts:
         channels = list(self.config.channels.values())
         self.window = max(channel.window for channel in channels)
         self._weights = _pair_weights(channels, self.window)
-        self._pairs = NeighbourLists(items, self.config.neighbours, len(channels))
+        # The last value of a pair is what was learned of it.
+        self._pairs = NeighbourLists(items, self.config.neighbours, len(channels) + (self.config.learned is not None))
         self._own = FadingCounts(items, [channel.half_life for channel in channels])
         self._popularity = FadingCounts(items, list(self.config.popularity))
 
@@ -167,19 +205,52 @@ class Counts:
         for start in range(0, len(items), BLOCK):
             self._learn(recent[start : start + BLOCK, : self.window], items[start : start + BLOCK])
 
+    def correct(self, recent: Int64, rows: Int64, surplus: Float32) -> None:
+        """Step down the gradient of the blend's loss in the table ``learned``; nothing without one.
+
+        Args:
+            recent: [n, L] as for `learn`.
+            rows: [n, C] candidates of n events, -1: none.
+            surplus: [n, C] by how much the blend's chances of each were too high.
+        """
+        if self.config.learned is None:
+            return
+        recent, at = recent[:, : self.config.learned.read], self._pairs.values.shape[2] - 1
+        step = -self.config.learned.rate * self.config.learned.ages
+        for start in range(0, len(rows), CORRECTED):
+            part = slice(start, start + CORRECTED)
+            # The last column is for what is no candidate, and for empty places, whose neighbour is -1.
+            wrong = np.zeros((len(rows[part]), len(self) + 1), np.float32)
+            np.put_along_axis(wrong, rows[part], surplus[part], axis=1)
+            wrong[:, -1] = 0
+            event, age = np.nonzero(recent[part] >= 0)
+            items = recent[part][event, age]
+            self._pairs.shift(items, step[age, None] * wrong[event[:, None], self._pairs.neighbours[items]], at)
+
     def _learn(self, recent: Int64, items: Int64) -> None:
         self._popularity.add(items)
         worth = self._own.add(items)
         event, age = np.nonzero((recent >= 0) & (items[:, None] >= 0) & (recent != items[:, None]))
         earlier, later = recent[event, age], items[event]
-        forward, backward = self._weights[:, age] * worth[event].astype(np.float32)
+        forward, backward = self._with_learned(self._weights[:, age] * worth[event].astype(np.float32), 0)
         self._pairs.add(
             np.concatenate([earlier, later]), np.concatenate([later, earlier]), np.concatenate([forward, backward])
         )
         if self._own.worth.max() > _RESCALE_AT:
-            self._pairs.scale((1 / self._own.rescale()).astype(np.float32))
+            self._pairs.scale(self._with_learned((1 / self._own.rescale()).astype(np.float32), 1))
         if self._popularity.worth.max(initial=0) > _RESCALE_AT:
             self._popularity.rescale()
+
+    def _with_learned(self, counted: Float32, value: float) -> Float32:
+        """[..., V] from values [..., channels]: the same for what is learned, if it is."""
+        if self.config.learned is None:
+            return counted
+        return np.pad(counted, [(0, 0)] * (counted.ndim - 1) + [(0, 1)], constant_values=value)
+
+    @property
+    def start(self) -> dict[str, float]:
+        """What a blend should begin with: corrections come in units of its score."""
+        return {} if self.config.learned is None else {LEARNED: 1.0}
 
     def arrays(self, rows: Int64 | None = None) -> Arrays:
         """What a release holds of them: the ``counts.`` arrays that models/sections.py describes.
@@ -222,6 +293,10 @@ class Counts:
             arrays[f"counts.pairs.{name}.values"] = self._read(table, at, rows, neighbours, counted)
             arrays[f"counts.pairs.{name}.ages"] = (table.read_decay ** np.arange(table.read)).astype(np.float32)
             arrays[f"counts.pairs.{name}.floor"] = np.array(table.floor, np.float32)
+        if self.config.learned is not None:
+            arrays[f"counts.pairs.{LEARNED}.values"] = np.ascontiguousarray(self._pairs.values[rows, :, -1])
+            arrays[f"counts.pairs.{LEARNED}.ages"] = self.config.learned.ages
+            arrays[f"counts.pairs.{LEARNED}.floor"] = np.zeros((), np.float32)
         if self.config.repeats:
             arrays |= _repeats(rows, self.config.repeats, self.config.length)
         return arrays

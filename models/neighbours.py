@@ -15,7 +15,8 @@ class NeighbourLists:
 
     Attributes:
         neighbours: int32 [n, M], -1 where empty; nothing twice in a row.
-        values: float32 [n, M, V], 0 where empty. The first of the V decides which neighbours a full row keeps.
+        values: float32 [n, M, V], 0 where empty; below 0 only what `shift` made so. The first of the V decides which
+            neighbours a full row keeps.
     """
 
     def __init__(self, items: int, most: int, values: int) -> None:
@@ -41,10 +42,20 @@ class NeighbourLists:
         self.values[rows[known], place[known]] += values[known]
         self._admit(rows[~known], columns[~known], values[~known])
 
+    def shift(self, rows: Int64, values: Float32, at: int) -> None:
+        """Add `values` [p, M] to value `at` of the neighbours of `rows` [p], place by place; a row may come several
+        times. Empty places stay 0."""
+        if not len(rows):
+            return
+        order = np.argsort(rows, kind="stable")
+        touched, starts = np.unique(rows[order], return_index=True)
+        summed = np.add.reduceat(values[order], starts, axis=0)
+        self.values[touched, :, at] += np.where(self.neighbours[touched] >= 0, summed, 0)
+
     def scale(self, factors: Float32) -> None:
         """Multiply all values by `factors` [V]; pairs that faded to nothing give their places away."""
         self.values *= factors
-        faded = self.values.max(axis=2) < 1e-18
+        faded = np.abs(self.values).max(axis=2) < 1e-18
         self.values[faded] = 0
         self.neighbours[faded] = -1
 

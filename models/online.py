@@ -31,7 +31,7 @@ from models.train import Progress, check_log, warm_up
 
 __all__ = ["OnlineConfig", "OnlineTrainer"]
 
-FORMAT = 1
+FORMAT = 2
 _UNFOLDED = 8
 """Users whose events are gone through together: histories differ in length, and are padded to the longest."""
 _COMPANIONS = 3

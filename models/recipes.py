@@ -61,6 +61,7 @@ def _counts() -> CountsConfig:
         neighbours=64,
         popularity=(20_000, 400_000),
         repeats=4,
+        learned=None,
     )
 
 

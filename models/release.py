@@ -26,8 +26,9 @@ from models import horizon, sections
 from models.config import ACTIONS, EvolutionConfig
 from models.features import FeatureSpace
 
-FORMAT = 4
-"""Written for a model of several members; with a head for later times it is 3, with counts and a blend 2, else 1."""
+FORMAT = 5
+"""Written with a table that is learned; for a model of several members it is 4, with a head for later times 3, with
+counts and a blend 2, else 1."""
 WEIGHTS, MANIFEST = "weights.safetensors", "release.json"
 
 
@@ -76,8 +77,10 @@ class Release:
     @property
     def format(self) -> int:
         """The oldest format that can say all of it, so that what an older version can read it does read."""
-        if self.config.members > 1:
+        if not all(sections.floors(self.arrays).values()):
             return FORMAT
+        if self.config.members > 1:
+            return 4
         if horizon.optional(self.arrays):
             return 3
         return 2 if self.source else 1

@@ -3,9 +3,10 @@
 A release has both sections or neither. n items, in the rows of ``tower.residual``:
 
 - ``counts.<list>.neighbours`` int32 [n, M]: what goes with each item, -1 where empty, nothing twice in a row;
-- of each table on a list, ``counts.<list>.<table>``: ``.values`` float32 [n, M], not below 0, what each pair counts;
-  ``.ages`` float32 [L], what the item of a user's j-th newest event counts; ``.floor`` float32 scalar above 0, the sum
-  at which its logarithm begins to rise (see models/blend.py);
+- of each table on a list, ``counts.<list>.<table>``: ``.values`` float32 [n, M], what each pair counts;
+  ``.ages`` float32 [L], what the item of a user's j-th newest event counts; ``.floor`` float32 scalar, the sum
+  at which its logarithm begins to rise (see models/blend.py). Values are not below 0, but for a table whose floor is 0:
+  its sums are taken as they are, and it gives no candidates;
 - ``counts.items.<column>`` float32 [n + 1]: a number for each item, and for one that the release does not know;
 - ``blend.edges.<quantity>`` float32 [e], ascending: a quantity of the user's history is cut into e + 1 ranges;
 - ``blend.weights`` float32 [contexts, features].
@@ -106,6 +107,8 @@ def check(arrays: Arrays, items: int, source: str) -> None:
             raise ValueError(f"{name} is {array.dtype} {array.shape}, expected {dtype} {shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinity, expected finite numbers")
+    if not floors(arrays)[source]:
+        raise ValueError(f"Release.source is {source!r}, whose floor is 0, expected a table of counts")
     _check_values(arrays, items)
 
 
@@ -169,13 +172,13 @@ def _check_values(arrays: Arrays, items: int) -> None:
         if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any():
             raise ValueError(f"counts.{of}.neighbours names an item twice in a row, expected distinct ones")
     for of, table in sorted(_pairs(arrays)):
-        for part in ("values", "ages"):
+        floor = arrays[f"counts.{of}.{table}.floor"]
+        for part in ("values", "ages") if floor else ("ages",):
             least = arrays[f"counts.{of}.{table}.{part}"].min(initial=0)
             if least < 0:
                 raise ValueError(f"counts.{of}.{table}.{part} holds {least}, expected nothing below 0")
-        floor = arrays[f"counts.{of}.{table}.floor"]
-        if not floor > 0:
-            raise ValueError(f"counts.{of}.{table}.floor is {floor}, expected a number above 0")
+        if not floor >= 0:
+            raise ValueError(f"counts.{of}.{table}.floor is {floor}, expected a number from 0 on")
     for quantity in quantities(arrays):
         if (np.diff(arrays[f"blend.edges.{quantity}"]) <= 0).any():
             raise ValueError(f"blend.edges.{quantity} does not ascend, expected each edge above the one before")

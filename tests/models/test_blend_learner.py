@@ -8,7 +8,7 @@ from models.blend import Blend, contexts, total
 from models.blend_learner import BlendConfig, BlendLearner, Examples
 from models.config import Float32, Int64
 from models.cooccurrence import ServingCounts
-from models.counts import Channel, Counts, CountsConfig, Table
+from models.counts import Channel, Counts, CountsConfig, Learned, Table
 from models.recent import Before, RecentItems
 
 ITEMS = 30
@@ -17,6 +17,7 @@ COUNTS = CountsConfig(
     tables={"near": Table("near", read=3), "next": Table("next", read=1)},
     neighbours=8,
     popularity=(200,),
+    learned=None,
 )
 FEATURES = ["model", "near", "near.missing", "next", "next.missing", "popularity_200"]
 CONFIG = BlendConfig(edges={"events": (4,), "gap_s": (0,), "repeat": (0.5,)}, modelled=6, counted=5, batch=16)
@@ -51,6 +52,56 @@ def test_it_learns_what_matters_and_what_does_not() -> None:
     # The truth is 2 x model: the noise is Gumbel's, halved.
     assert 1.5 < weights[:, 0].mean() < 2.5
     assert np.abs(weights[:, 1:]).max() < 0.4
+
+
+def test_the_surplus_is_the_gradient_of_each_loss_in_the_scores() -> None:
+    learner = BlendLearner(CONFIG, FEATURES)
+    learner._weights[:] = np.random.default_rng(5).normal(size=learner._weights.shape)
+    of = examples(200)
+    scores, surplus = learner.scores(of).astype(np.float64), learner.surplus(of)
+
+    def losses(scores: np.ndarray) -> np.ndarray:
+        return np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(200), np.maximum(of.targets, 0)]
+
+    for place in range(8):
+        nudge = np.where(np.arange(8) == place, 1e-4, 0)
+        slope = (losses(scores + nudge) - losses(scores - nudge)) / 2e-4
+        expected = np.where((of.targets >= 0) & (of.rows[:, place] >= 0), slope, 0)
+        np.testing.assert_allclose(surplus[:, place], expected, atol=1e-4)
+    assert (of.targets < 0).any() and (of.rows < 0).any()
+
+
+def test_a_learned_table_is_served_as_it_was_learned() -> None:
+    """And what it was taught to correct is less wrong."""
+    config = replace(COUNTS, learned=Learned(rate=0.3, read=3))
+    counts, before, items = stream(config)
+    learner = BlendLearner(replace(CONFIG, start={"model": 1.0, **counts.start}), counts.features)
+    scores = np.random.default_rng(1).normal(size=(30, ITEMS)).astype(np.float32)
+    nobody = np.empty(0, np.int64)
+
+    def made() -> Examples:
+        view, places = counts.serving(before.recent)
+        score = lambda rows: np.take_along_axis(scores, np.maximum(rows, 0), axis=1)  # noqa: E731
+        best = np.argsort(-scores, axis=1)[:, :10]
+        everything = np.ones(ITEMS, np.bool_)
+        return learner.examples(view, places, before, best, score, items, (nobody, nobody), everything)
+
+    first = loss(learner, made())
+    for _ in range(20):
+        of = made()
+        counts.correct(before.recent, of.rows, learner.surplus(of))
+    of = made()
+    assert loss(learner, of) < first - 0.3
+    arrays = counts.arrays() | learner.arrays()
+    sections.check(arrays, ITEMS, COUNTS.source)
+    serving, blend = ServingCounts(arrays, COUNTS.source), Blend(arrays)
+    model = np.where(of.rows >= 0, np.take_along_axis(scores, np.maximum(of.rows, 0), axis=1), -np.inf)
+    columns = {name: known[of.rows] for name, known in serving.columns.items()}
+    recent = before.recent[:, : serving.length]
+    at = blend.contexts(before.events, before.gap_s, recent)
+    terms = blend.terms(model.astype(np.float32), serving.sums(recent, of.rows), columns, at)
+    assert (terms["learned"] < 0).any() and (terms["learned"] > 0).any()
+    np.testing.assert_allclose(learner.scores(of), total(terms), atol=1e-5)
 
 
 def test_the_step_is_along_the_gradient_of_the_mean_loss() -> None:
@@ -126,10 +177,10 @@ def test_it_goes_on_from_the_weights_of_a_release() -> None:
         other.adopt(weights[:2])
 
 
-def stream() -> tuple[Counts, Before, Int64]:
+def stream(config: CountsConfig = COUNTS) -> tuple[Counts, Before, Int64]:
     """Counts of some hundred events, and thirty more that they do not know yet."""
     random = np.random.default_rng(0)
-    counts, recent = Counts(COUNTS, ITEMS), RecentItems(COUNTS.length)
+    counts, recent = Counts(config, ITEMS), RecentItems(config.length)
     users, items = random.integers(5, size=400), random.integers(ITEMS, size=400)
     before = recent.follow(users, items, np.arange(400) * 700)
     counts.learn(before.recent, items)

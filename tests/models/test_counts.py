@@ -1,12 +1,13 @@
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from models import sections
 from models.cooccurrence import ServingCounts
-from models.counts import BLOCK, Channel, Counts, CountsConfig, Table
+from models.counts import BLOCK, Channel, Counts, CountsConfig, Learned, Table
 from models.recent import RecentItems
 
 ITEMS = 12
@@ -24,7 +25,9 @@ CONFIG = CountsConfig(
     },
     neighbours=ITEMS,
     popularity=(50, 1000),
+    learned=None,
 )
+CORRECTED = replace(CONFIG, learned=Learned(rate=0.1, read=2, read_decay=0.5), neighbours=5)
 
 
 def stream(events: int, seed: int = 0, users: int = 5) -> Iterator[tuple[int, int]]:
@@ -99,7 +102,7 @@ def test_the_arrays_are_the_section_of_a_release() -> None:
 
 
 def test_repeats_are_counted_by_age_and_in_all() -> None:
-    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, repeats=3)
+    config = CountsConfig(channels=CONFIG.channels, tables=CONFIG.tables, repeats=3, learned=None)
     counts = ServingCounts(Counts(config, ITEMS).arrays(), "near")
     assert config.length == 5
     sums = counts.sums(np.array([[4, 9, 4, 4, -1, 4, 9]]), np.array([[4, 9, 7]]))
@@ -215,3 +218,69 @@ def test_a_view_of_some_rows_serves_what_the_release_would() -> None:
 def test_settings_out_of_range_are_named(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def some_surplus(events: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    rows = np.argsort(random.random((events, ITEMS)), axis=1)[:, :7]
+    rows[:, 5:][random.random((events, 2)) < 0.5] = -1
+    return rows, np.where(rows >= 0, random.normal(size=rows.shape), 0).astype(np.float32)
+
+
+def test_corrections_are_steps_down_the_gradient_in_the_pairs_that_are_kept() -> None:
+    log = list(stream(400))
+    counts, recent = learned(log, CORRECTED)
+    before = recent.follow(np.arange(100) % 9, np.zeros(100, np.int64), np.zeros(100, np.int64)).recent
+    rows, surplus = some_surplus(100)
+    counts.correct(before, rows, surplus)
+    expected = np.zeros((ITEMS, ITEMS))
+    for event in range(100):
+        for age, other in enumerate(before[event, :2]):
+            for row, wrong in zip(rows[event], surplus[event], strict=True):
+                if other >= 0 and row >= 0:
+                    expected[other, row] -= 0.1 * 0.5**age * wrong
+    arrays = counts.arrays()
+    kept = np.zeros((ITEMS, ITEMS + 1), bool)
+    kept[np.arange(ITEMS)[:, None], arrays["counts.pairs.neighbours"]] = True
+    assert kept.sum() < kept.size / 2 and (dense(arrays, "learned") < 0).any()
+    np.testing.assert_allclose(dense(arrays, "learned"), np.where(kept[:, :ITEMS], expected, 0), atol=1e-5)
+    sums = ServingCounts(arrays, "near").sums(before[:3], np.tile(np.arange(ITEMS), (3, 1)))["learned"]
+    by_hand = [
+        sum(0.5**age * dense(arrays, "learned")[i] for age, i in enumerate(row[:2]) if i >= 0) for row in before[:3]
+    ]
+    np.testing.assert_allclose(sums, np.array(by_hand), atol=1e-5)
+
+
+def test_a_correction_stays_with_its_pair_and_goes_with_it() -> None:
+    counts, recent = learned(list(stream(400)), CORRECTED)
+    counts.correct(np.arange(ITEMS)[:, None], *some_surplus(ITEMS))
+    old = counts.arrays()
+    teach(counts, recent, list(stream(300, seed=5)))
+    new = counts.arrays()
+    was, now = (zip_pairs(arrays) for arrays in (old, new))
+    both = was.keys() & now.keys()
+    assert 0 < len(both) < len(was) and any(was[pair] for pair in both)
+    assert {pair: now[pair] for pair in both} == {pair: was[pair] for pair in both}
+    assert not any(now[pair] for pair in now.keys() - was.keys())
+
+
+def zip_pairs(arrays: dict[str, np.ndarray]) -> dict[tuple[int, int], float]:
+    neighbours, values = arrays["counts.pairs.neighbours"], arrays["counts.pairs.learned.values"]
+    row, place = np.nonzero(neighbours >= 0)
+    return {
+        (int(i), int(j)): float(value)
+        for i, j, value in zip(row, neighbours[row, place], values[row, place], strict=True)
+    }
+
+
+def test_corrections_go_on_from_a_state() -> None:
+    counts, recent = learned(list(stream(300)), CORRECTED)
+    again = Counts.restore(CORRECTED, counts.state())
+    before = recent.follow(np.arange(40) % 9, np.zeros(40, np.int64), np.zeros(40, np.int64)).recent
+    for seed in (1, 2):
+        for one in (counts, again):
+            one.correct(before, *some_surplus(40, seed))
+            one.learn(before, np.full(40, 3))
+        again = Counts.restore(CORRECTED, again.state())
+    for name, array in counts.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array, err_msg=name)

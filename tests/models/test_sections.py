@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.release import MANIFEST, Release
+from models.release import FORMAT, MANIFEST, Release
 from tests import counted
 from tests.models.conftest import Twins
 
@@ -38,11 +38,21 @@ def test_a_release_without_counts_is_written_as_it_always_was(release: Release, 
     assert "source" not in manifests[0]
 
 
+def test_a_learned_table_may_hold_any_numbers_and_needs_the_newest_format(release: Release, tmp_path: Path) -> None:
+    after = "counts.pairs.after"
+    shape = release.arrays[f"{after}.values"].shape
+    changed = {f"{after}.floor": np.zeros((), np.float32), f"{after}.values": np.full(shape, -0.5, np.float32)}
+    learned = replace(release, arrays=release.arrays | changed)
+    assert (learned.format, release.format) == (FORMAT, 2)
+    loaded = Release.load(learned.save(tmp_path))
+    np.testing.assert_array_equal(loaded.arrays[f"{after}.values"], changed[f"{after}.values"])
+
+
 def test_a_newer_format_is_refused(release: Release, tmp_path: Path) -> None:
     path = release.save(tmp_path)
     manifest = json.loads((path / MANIFEST).read_text())
-    (path / MANIFEST).write_text(json.dumps(manifest | {"format": 4}))
-    with pytest.raises(ValueError, match="format 4, this version reads 1 to 3"):
+    (path / MANIFEST).write_text(json.dumps(manifest | {"format": FORMAT + 1}))
+    with pytest.raises(ValueError, match=f"format {FORMAT + 1}, this version reads 1 to {FORMAT}"):
         Release.load(path)
 
 
@@ -62,7 +72,8 @@ PAIRS, WINDOW = "counts.pairs", "counts.pairs.window"
         ({f"{WINDOW}.values": np.full((ITEMS, 6), -1, np.float32)}, "holds -1.0, expected nothing below 0"),
         ({f"{WINDOW}.values": np.full((ITEMS, 6), np.nan, np.float32)}, "NaN"),
         ({f"{WINDOW}.ages": np.ones(0, np.float32)}, r"ages is float32 \(0,\)"),
-        ({f"{WINDOW}.floor": np.array(0, np.float32)}, "floor is 0.0, expected a number above 0"),
+        ({f"{WINDOW}.floor": np.array(-1, np.float32)}, "floor is -1.0, expected a number from 0 on"),
+        ({f"{WINDOW}.floor": np.array(0, np.float32)}, "whose floor is 0, expected a table of counts"),
         ({"counts.items.popularity": np.zeros(ITEMS, np.float32)}, r"\(20,\), expected float32 \(21,\)"),
         ({"counts.items.model": np.zeros(ITEMS + 1, np.float32)}, "expected distinct ones"),
         ({f"{PAIRS}.neighbours": np.zeros((ITEMS, 6), np.int32)}, "names an item twice in a row"),
