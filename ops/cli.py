@@ -29,6 +29,7 @@ from ops.commands import (
     read,
     replay,
     settings,
+    simulate,
     topics,
     train,
     worker,
@@ -57,6 +58,7 @@ app.command("worker")(worker.worker)
 app.command("learn")(learn.learn)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
 app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")
