@@ -1,55 +1,92 @@
-"""Text vectors kept on disk, by encoder and text, so that the same catalogue is encoded once.
+"""Text vectors kept on disk, by encoder and text, so that no text is encoded twice, whichever process asks.
 
-Knows nothing of items. A file that is damaged or cut short is made anew: everything in it can be computed again.
+A file for each fingerprint (weights, pooling, prompt, length), rows by the hash of the text. Embedders, `driftline
+evaluate` and the demo share it: SQLite sees to that. The encoder is loaded when a text is new, not before. Knows
+nothing of items, and must not be given texts about users: nothing is ever erased from it. A file that is damaged is
+made anew: everything in it can be computed again.
 """
 
 from __future__ import annotations
 
-import os
-import zipfile
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from streams.embedder import TextEncoder
 
+log = structlog.get_logger(__name__)
+
+_WAIT_S = 30.0
+"""For another process that is writing."""
+
 
 class StoredEncoder:
-    """An encoder that looks into a file first; `folder` holds one for each encoder."""
+    """An encoder that looks into a file first; may be called from several threads."""
 
-    def __init__(self, encoder: TextEncoder, folder: Path) -> None:
-        self._encoder = encoder
-        self._path = folder / f"{encoder.fingerprint}.npz"
-        self._known = self._load()
+    def __init__(self, fingerprint: str, load: Callable[[], TextEncoder], folder: Path) -> None:
+        """folder: holds one file for each encoder, and is made; load: called at the first text that is not known."""
+        self.fingerprint = fingerprint
+        self._load, self._encoder = load, None  # type: tuple[Callable[[], TextEncoder], TextEncoder | None]
+        self._path = folder / f"{fingerprint}.sqlite"
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
 
-    @property
-    def fingerprint(self) -> str:
-        """The encoder's."""
-        return self._encoder.fingerprint
-
-    def encode(self, texts: list[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return float32 [len(texts), dimension]."""
+        if not texts:
+            return self._encode([])
         keys = [blake2b(text.encode(), digest_size=16).digest() for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
-        if missing:
-            self._known |= zip(missing, self._encoder.encode(list(missing.values())), strict=True)
-        return np.stack([self._known[key] for key in keys])
+        with self._lock:
+            known = self._read(keys)
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+            if missing:
+                known |= zip(missing, self._encode(list(missing.values())), strict=True)
+                self._write({key: known[key] for key in missing})
+        return np.stack([known[key] for key in keys])
 
-    def save(self) -> None:
-        """Write what is known, at once or not at all."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._path.with_suffix(f".{os.getpid()}.part")
-        with aside.open("wb") as file:
-            keys = np.frombuffer(b"".join(self._known), np.uint8).reshape(-1, 16)
-            np.savez(file, keys=keys, vectors=np.stack(list(self._known.values())))
-        aside.replace(self._path)
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        if self._encoder is None:
+            self._encoder = self._load()
+        return self._encoder.encode(texts)
 
-    def _load(self) -> dict[bytes, NDArray[np.float32]]:
+    def _read(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        found: dict[bytes, NDArray[np.float32]] = {}
         try:
-            with self._path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                keys, vectors = file["keys"], file["vectors"]
-                return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            with contextlib.closing(self._open()) as file:
+                for key in keys:
+                    for (vector,) in file.execute("SELECT vector FROM vectors WHERE key = ?", (key,)):
+                        found[key] = np.frombuffer(vector, "<f4")
+        except sqlite3.OperationalError as error:  # locked for too long, a full or read-only disk
+            log.warning(
+                "text vectors are encoded again: their file cannot be read", path=str(self._path), error=str(error)
+            )
+        except sqlite3.DatabaseError:
+            self._path.unlink(missing_ok=True)
             return {}
+        return found
+
+    def _write(self, vectors: dict[bytes, NDArray[np.float32]]) -> None:
+        try:
+            with contextlib.closing(self._open()) as file, file:
+                rows = [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()]
+                file.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+        except sqlite3.Error as error:  # it is a cache: what cannot be kept is computed again
+            log.warning("text vectors are not kept", path=str(self._path), error=str(error))
+
+    def _open(self) -> sqlite3.Connection:
+        file = sqlite3.connect(self._path, timeout=_WAIT_S)
+        try:
+            file.execute(
+                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+            )
+        except sqlite3.Error:
+            file.close()
+            raise
+        return file

@@ -203,7 +203,6 @@ class Evaluation:
         for begin in range(0, len(items), 64):
             follow(begin, len(items))
             found |= {vector.item: vector for vector in cache.vectors(items[begin : begin + 64])}
-        encoder.save()
         mean = np.mean([np.frombuffer(one.vector_f32, "<f4") for one in found.values()], axis=0).astype("<f4")
         blank = _blank(encoder.fingerprint, mean)
         return [found.get(item) or blank(item) for item in self.stream.item_ids]

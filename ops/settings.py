@@ -100,6 +100,17 @@ class Settings(BaseSettings):
         json_schema_extra={"unit": "path"},
     )
     encoder_path: Path | None = _setting(None, "text encoder's folder; none: the one that is installed", "path")
+    encoder_pooling: Literal["mean", "cls", "last"] | None = _setting(
+        None, "of its tokens into a vector; none: as its folder says, else the mean", "mean, cls, last"
+    )
+    encoder_prompt: str | None = _setting(
+        None, "put before every item's text, for encoders trained with instructions; none: as its folder says"
+    )
+    encoder_max_tokens: int | None = _setting(
+        None, "longer texts are cut; none: as its folder says, else 256", "tokens", ge=1
+    )
+    encoder_batch: int = _setting(64, "texts encoded together", "texts", ge=1, le=10_000)
+    encoder_device: str = _setting("cpu", "what it computes on", "torch device", min_length=1)
 
     engine_max_batch_records: int = _setting(512, "most events of one transaction", "events", ge=1, le=100_000)
     engine_session_timeout_s: float = _setting(10.0, "a silent worker loses its partitions after this", "s", gt=0)

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from ops.errors import CliError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.text import TextEncoder
+    from ops.embeddings import StoredEncoder
     from ops.settings import Settings
     from streams.cluster import Cluster
     from streams.embedder import EmbedderConfig
@@ -56,16 +59,43 @@ def embedder_config(settings: Settings, cluster: Cluster) -> EmbedderConfig:
     )
 
 
-def text_encoder(settings: Settings) -> TextEncoder:
-    """Load the encoder that the settings name; raises CliError when there is none."""
+def text_encoder(settings: Settings) -> StoredEncoder:
+    """The encoder that the settings name, behind the vectors that are kept of it; it is loaded when a text is new.
+
+    Raises CliError when there is none, or it asks for what is not known here.
+    """
+    from models.encoder_config import EncoderConfig, bundled_encoder
+    from ops.embeddings import StoredEncoder
+
+    try:
+        directory = settings.encoder_path or bundled_encoder()
+        config = EncoderConfig.read(
+            directory,
+            pooling=settings.encoder_pooling,
+            prompt=settings.encoder_prompt,
+            max_tokens=settings.encoder_max_tokens,
+        )
+        fingerprint = config.fingerprint()
+    except FileNotFoundError as error:
+        raise CliError(
+            str(error), "Set DRIFTLINE_ENCODER_PATH to an encoder's folder, or unset it for the one that is installed."
+        ) from error
+    except ValueError as error:
+        raise CliError(str(error), "Say how to use it with DRIFTLINE_ENCODER_POOLING, or take another one.") from error
+    return StoredEncoder(fingerprint, lambda: _loaded(settings, directory), settings.data_dir / "embeddings")
+
+
+def _loaded(settings: Settings, directory: Path) -> TextEncoder:
     from transformers.utils.logging import disable_progress_bar
 
     from models.text import TextEncoder
 
     disable_progress_bar()  # it would be drawn into the logs
-    try:
-        return TextEncoder(settings.encoder_path)
-    except FileNotFoundError as error:
-        raise CliError(
-            str(error), "Set DRIFTLINE_ENCODER_PATH to an encoder's folder, or unset it for the one that is installed."
-        ) from error
+    return TextEncoder(
+        directory,
+        batch_size=settings.encoder_batch,
+        device=settings.encoder_device,
+        pooling=settings.encoder_pooling,
+        prompt=settings.encoder_prompt,
+        max_tokens=settings.encoder_max_tokens,
+    )

@@ -192,11 +192,9 @@ def _added(add: list[str]) -> tuple[tuple[str, Path], ...]:
 
 def _encoder() -> StoredEncoder:
     from ops.commands.embed import text_encoder
-    from ops.embeddings import StoredEncoder
     from ops.settings import load
 
-    settings = load()
-    return StoredEncoder(text_encoder(settings), settings.data_dir / "embeddings")
+    return text_encoder(load())
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
