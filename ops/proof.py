@@ -38,6 +38,7 @@ class Holding:
         until: by when the last of them is gone, ms; None: nobody can tell.
         on_write: `until` is when the next write to the partition removes it, and not the clock alone.
         problem: why it must not be there; None: it may.
+        removed_by: what removes it, where that has no date; empty where nothing will, or `until` tells.
     """
 
     where: str
@@ -47,6 +48,7 @@ class Holding:
     until: int | None
     on_write: bool = False
     problem: str | None = None
+    removed_by: str = ""
 
 
 @dataclass(slots=True)

@@ -1,23 +1,27 @@
-"""`driftline erase --verify` without its printing: reads topics, their configurations and local stores, and judges.
+"""`driftline erase --verify` without its printing: reads topics, their configurations and local files, and judges.
 
 Where the parts of a proof meet: `traces.py` finds, `retention.py` dates, `proof.py` judges. What lies in this machine's
-stores of states is judged here.
+stores of states is judged here, what lies in checkpoints of training by `checkpoint_traces.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ops.checkpoint_traces import checkpoint_holdings
 from ops.configuration import disk_config
 from ops.proof import Holding, Judge, Proof
 from ops.retention import retentions
 from ops.settings import Settings
 from ops.traces import survey
 from streams.cluster import Cluster
+from streams.contracts import TrainerState
 from streams.names import PLAIN_NAMES, Topics
+from streams.releases import read_models
 from streams.store import StoreDamaged
 from streams.store_disk import FLUSH_SECONDS
 from streams.stores import UPKEEP_SECONDS, Copy, find_copies
+from streams.trainer import CHECKPOINTS
 
 _REACHES_THE_DISK_MS = round(1000 * (FLUSH_SECONDS + 2 * UPKEEP_SECONDS))
 
@@ -38,9 +42,19 @@ async def verify(
     found = await survey(cluster, topics, users, progress)
     by_plain = {name: named[topics.name(name)] for name in PLAIN_NAMES}
     proofs = [Judge(user, found, by_plain, now).judge() for user in found.users]
+    training = (await _training(cluster, topics)) if proofs else None
     for proof in proofs:
         proof.holdings += local_holdings(settings, proof, now)
+        proof.holdings += checkpoint_holdings(settings.releases_dir / CHECKPOINTS, proof, training)
     return proofs
+
+
+async def _training(cluster: Cluster, topics: Topics) -> TrainerState | None:
+    """How far training has come; None where nothing says so, or what says so cannot be read."""
+    try:
+        return (await read_models(cluster, topics.models)).trainer
+    except ValueError:
+        return None
 
 
 def local_holdings(settings: Settings, proof: Proof, now: int) -> list[Holding]:

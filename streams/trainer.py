@@ -48,6 +48,8 @@ LARGEST_ROUND = 8
 KEEP = 2
 """Checkpoints kept: the last, and the one that a trainer which was just fenced may still be reading."""
 RETRY_S = 5.0
+_LEFT_BEHIND_S = 3600.0
+"""Nobody writes one checkpoint for so long."""
 
 Load = Callable[[Path], Continual]
 """Reads what `Continual.save` wrote; raises OSError or ValueError."""
@@ -261,7 +263,10 @@ def save_checkpoint(folder: Path, app_id: str, learning: Continual, event_ids: n
 
 
 def drop_old(folder: Path, app_id: str, keep: int) -> None:
-    """Delete an app's checkpoints but the `keep` newest."""
+    """Delete an app's checkpoints but the `keep` newest, and what writers that died left of theirs an hour ago."""
+    for path in folder.glob(f".aside-{app_id}-*-????????"):
+        if path.stat().st_mtime < time.time() - _LEFT_BEHIND_S:
+            shutil.rmtree(path, ignore_errors=True)
     found = [path for path in folder.glob(f"{app_id}-*-????????") if path.is_dir()]
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)[:-keep]:
         shutil.rmtree(path, ignore_errors=True)

@@ -201,6 +201,8 @@ def _table(proof: Proof) -> Any:
 def _until(one: Holding) -> str:
     if one.problem is not None:
         return "must not be there"
+    if one.removed_by:
+        return f"with {one.removed_by}"
     if one.until is None:
         return "stays: of the user who came back"
     return f"{'the next write after ' if one.on_write else ''}{_date(one.until)}"
