@@ -5,13 +5,13 @@ Knows the contracts; knows nothing of Kafka, or of how adjustments come about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy.slate import PolicyConfig
-from streams.adjusting import Adjusted, Scene
+from streams.adjusting import Adjusted, Grouping, Scene
 from streams.contracts import Decision
 
 
@@ -43,7 +43,21 @@ def recorded(scene: Scene, decisions: Mapping[int, Decision]) -> Adjusted:
         temperature[row] = _temperature(decision, scene.policy)
     left = scene.slots if np.array_equal(slots, scene.slots) else slots
     rules = next((decision.rules for decision in found if decision is not None), None)
-    return Adjusted(left, added, temperature, pinned, rules)
+    return Adjusted(left, added, temperature, pinned, rules, _grouping(scene, found))
+
+
+def _grouping(scene: Scene, found: Sequence[Decision | None]) -> Grouping | None:
+    """The groups as logged; None where no decision names any."""
+    names = list(dict.fromkeys(name for decision in found if decision is not None for name in decision.groups))
+    if not names:
+        return None
+    groups = np.full(scene.slots.shape, -1, np.int64)
+    for row, decision in enumerate(found):
+        columns = _columns(scene, row)
+        for name, logged in (decision.groups if decision is not None else {}).items():
+            items = [decision.candidates[column] for column in logged] if decision is not None else []
+            groups[row, [columns[item] for item in items if item in columns]] = names.index(name)
+    return Grouping(names, groups, [None if decision is None else decision.steered for decision in found])
 
 
 def drawn_with(decision: Decision, k: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

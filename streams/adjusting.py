@@ -51,6 +51,25 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """What fairness knows of a batch.
+
+    Attributes:
+        names: of the item groups.
+        groups: int64 [B, width], the index of each candidate's group, -1 for none.
+        steered: [B] True, the term took part; False, it is left alone to compare; None, of a user in no group.
+    """
+
+    names: Sequence[str]
+    groups: Ints
+    steered: Sequence[bool | None]
+
+    def columns(self, row: int) -> dict[str, list[int]]:
+        """One slate's columns, by group."""
+        return {name: np.flatnonzero(self.groups[row] == at).tolist() for at, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True, slots=True)
 class Adjusted:
     """What was decided beforehand.
 
@@ -60,6 +79,7 @@ class Adjusted:
         temperature: float64 [B]; None: the policy's.
         pinned: int64 [B, k] the column that stands at a position for certain, -1 where one is drawn; None: nowhere.
         rules: digest of what all this follows from; None: nothing was asked for.
+        grouping: of fairness; None: no groups are configured.
     """
 
     slots: Ints
@@ -67,6 +87,7 @@ class Adjusted:
     temperature: NDArray[np.float64] | None = None
     pinned: Ints | None = None
     rules: str | None = None
+    grouping: Grouping | None = None
 
 
 Adjust = Callable[[Scene], Adjusted]

@@ -25,6 +25,7 @@ from policy.frequency import StreamingFrequency
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
 from streams.damage import damaged
+from streams.estimator_fairness import unpack_rates
 from streams.estimator_parts import unpack_frequency
 from streams.names import Topics
 from streams.restore import partitions_of
@@ -105,6 +106,8 @@ class Shelf:
         """The learner has published. A snapshot that cannot be unpacked is left out."""
         try:
             estimates = (snapshot, unpack_frequency(snapshot.frequency))
+            if snapshot.fairness is not None:
+                unpack_rates(snapshot.fairness)  # what is wrong with it should be found here, not by a batch
         except ValueError as error:
             log.error("estimator not taken; the last good one stays", estimator=snapshot.estimator, error=str(error))
             return

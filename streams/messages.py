@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 
 from models.blend import Terms
 from policy.slate import Decisions, PolicyConfig, draws
+from streams.adjusting import Grouping
 from streams.contracts import Ages, Cause, Decision, Recommendation
 from streams.fold import Touched
 from streams.recent import Recent
 from streams.sources import Candidates
-from streams.state import OpenSlate
+from streams.state import OpenSlate, item_groups
 from streams.world import World
 
 
 @dataclass(frozen=True, slots=True)
 class Slates:
     """One batch's slates as arrays, B rows parallel to `users`: their `vectors` [B, d+1], and `base` [B, width], the
-    sum of the candidates' terms. `found` [B, width]: the candidates before rules
-    took some out; `rules`: digest of what that and the adjustments follow from."""
+    sum of the candidates' terms. `found` [B, width]: the candidates before rules took some out; `rules`: digest of what
+    that and the adjustments follow from; `grouping`: of fairness, None where no groups are configured."""
 
     users: list[Touched]
     vectors: NDArray[np.float32]
@@ -36,6 +37,7 @@ class Slates:
     decisions: Decisions
     found: NDArray[np.int64]
     rules: str | None = None
+    grouping: Grouping | None = None
 
     @property
     def slots(self) -> NDArray[np.int64]:
@@ -57,6 +59,8 @@ class Row:
     propensity: list[float] | None
     inclusion: list[float] | None
     pinned: list[int]
+    groups: dict[str, list[int]]
+    steered: bool | None
 
 
 class Messages:
@@ -73,7 +77,7 @@ class Messages:
         self._estimator_age = now - world.estimator.created if world.estimator else None
 
     def row(self, at: int) -> Row:
-        decisions, touched = self._slates.decisions, self._slates.users[at]
+        decisions, touched, grouping = self._slates.decisions, self._slates.users[at], self._slates.grouping
         candidates = self._ids(self._slates.slots[at])
         chosen = [column for column in decisions.chosen[at].tolist() if column >= 0]
         size = len(chosen)
@@ -89,6 +93,8 @@ class Messages:
             propensity=None if decisions.propensity is None else decisions.propensity[at, :size].tolist(),
             inclusion=None if decisions.inclusion is None else decisions.inclusion[at, :size].tolist(),
             pinned=np.flatnonzero(decisions.pinned[at]).tolist(),
+            groups={} if grouping is None else grouping.columns(at),
+            steered=None if grouping is None else grouping.steered[at],
         )
 
     def recommendation(self, at: int, row: Row) -> Recommendation:
@@ -143,6 +149,8 @@ class Messages:
             removed=self._removed(at),
             rules=slates.rules,
             policy_temperature=policy.temperature,
+            groups=row.groups,
+            steered=row.steered,
         )
 
     def open_slate(self, at: int, row: Row) -> OpenSlate:
@@ -169,6 +177,9 @@ class Messages:
             estimator=self._estimator,
             uniform=bool(decisions.uniform_arm[at]),
             pinned=row.pinned,
+            steered=row.steered,
+            item_groups=item_groups(row.groups, row.chosen),
+            group_candidates={name: len(columns) for name, columns in row.groups.items()},
         )
 
     def _removed(self, at: int) -> list[str]:

@@ -196,7 +196,8 @@ class Pipeline:
             pinned=adjusted.pinned,
         )
         self.timings.add("correct", started)
-        return Slates(answered, vectors, recent, candidates, parts, base, decisions, found, adjusted.rules)
+        made = Slates(answered, vectors, recent, candidates, parts, base, decisions, found)
+        return replace(made, rules=adjusted.rules, grouping=adjusted.grouping)
 
     # -- messages ----------------------------------------------------------------------------------
 

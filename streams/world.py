@@ -15,15 +15,19 @@ import structlog
 from numpy.typing import NDArray
 
 from index.catalogue import Catalogue
+from index.categories import Categories
 from index.faiss_index import ItemIndex
 from index.growable import with_room
 from models.blend import Blend
 from models.cooccurrence import ServingCounts
 from models.features import ItemFeatures
 from models.serving import ServingModel
+from policy.fairness import FairnessConfig, Steering, steer
 from policy.frequency import StreamingFrequency
+from policy.group_rates import GroupRates
 from policy.injection import Pool
 from streams.contracts import EstimatorSnapshot, ItemVector
+from streams.estimator_fairness import unpack_rates
 from streams.release_rows import ReleaseRows
 
 log = structlog.get_logger(__name__)
@@ -55,11 +59,14 @@ class World:
         self.index = ItemIndex(model.dim + 1)
         self.inputs: NDArray[np.float32] = np.empty((0, model.dim), np.float32)
         self.log_popularity: NDArray[np.float64] = np.empty(0, np.float64)
+        self.categories = Categories()
         self.rows = ReleaseRows(model.items)
         self.position = known.position
         self.epoch = 0
         self.estimator: EstimatorSnapshot | None = None
         self._frequency: StreamingFrequency | None = None
+        self._rates: GroupRates | None = None
+        self._steering: tuple[FairnessConfig, Steering] | None = None
         self._pool: Pool | None = None
         self._order: NDArray[np.int64] = np.empty(0, np.int64)  # slots by the hash of their item
         self.upsert(known.items.values())
@@ -115,6 +122,7 @@ class World:
             self.epoch += 1
         self.inputs[slots] = vectors.input
         self.log_popularity[slots] = self._popularity(self.catalogue.hashes[slots])
+        self.categories.put(slots, [item.categories for item in batch])
         there = np.array([not item.withdrawn for item in batch])
         self.index.upsert(slots[there], vectors.search[there])
         self.rows.put(slots, self.model.rows(ids), there)
@@ -154,7 +162,17 @@ class World:
         """Use these estimators from now on; `frequency` is the snapshot's, unpacked."""
         self.estimator = snapshot
         self._frequency = frequency
+        self._rates = unpack_rates(snapshot.fairness) if snapshot.fairness is not None else None
+        self._steering = None
         self.log_popularity[: len(self.catalogue)] = self._popularity(self.catalogue.hashes)
+
+    def steering(self, config: FairnessConfig) -> Steering | None:
+        """What fairness does by these estimators; None while they tell nothing of groups."""
+        if self._rates is None:
+            return None
+        if self._steering is None or self._steering[0] is not config:
+            self._steering = (config, steer(config, self._rates))
+        return self._steering[1]
 
     def _popularity(self, hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Log of the estimated probability of exposure; 0 for all, thus no correction, before the first snapshot."""
