@@ -26,6 +26,7 @@ from rich.table import Table
 from bench.synthetic import MINUTE_MS, Ints, Synthetic, distinct_zipf_users
 from models.release import Release
 from models.serving import ServingModel
+from policy.arrangement import OFF, Arrangement
 from policy.slate import PolicyConfig
 from streams.contracts import Interaction, encode
 from streams.names import Topics
@@ -38,6 +39,9 @@ NOW = 1_700_000_000_000
 BATCHES = (16, 64, 256)
 WARM_UP = 512
 STEP_BATCH = 64
+ARRANGED = Arrangement(unsure=1.5, loss=1.0, new_bonus=1.0, new_share=0.05, diversity=0.2, calibration=0.2, fatigue=0.1)
+"""Everything on that needs no rules file: the defaults of the settings."""
+NAMES = ("top-k", "plain", "arranged", "plain, no marginals", "arranged, no marginals")
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,16 @@ class Record:
 class Bench:
     """A pipeline on a world, driven batch by batch as the engine would."""
 
-    def __init__(self, synthetic: Synthetic, world: World, users: int, marginals: bool) -> None:
+    def __init__(self, synthetic: Synthetic, world: World, users: int, policy: PolicyConfig, arranged: bool) -> None:
         self._synthetic = synthetic
         self._users = users
         config = PipelineConfig(
             topics=Topics(),
             rules=EventRules(actions=("view",)),
-            policy=PolicyConfig(marginals=marginals),
+            policy=policy,
             limits=StateLimits(events=world.model.config.history),
             cached_users=users,
+            arrangement=ARRANGED if arranged else OFF,
         )
         self._pipeline = Pipeline(config, lambda: world, lambda: NOW)
         histories = synthetic.histories(users, config.limits.events, NOW)
@@ -137,7 +142,9 @@ def lines_of(synthetic: Synthetic, release: Release, users: int, events: int) ->
     lines = []
     for marginals in (True, False):
         benches = {
-            blend: Bench(synthetic, World(ServingModel(made), NOW, known), users, marginals)
+            blend: Bench(
+                synthetic, World(ServingModel(made), NOW, known), users, PolicyConfig(marginals=marginals), False
+            )
             for blend, made in worlds.items()
         }
         for batch in BATCHES:
@@ -146,10 +153,28 @@ def lines_of(synthetic: Synthetic, release: Release, users: int, events: int) ->
     return sorted(lines, key=lambda line: (line.blend, not line.marginals, line.batch))
 
 
+def arranged_beside_plain(synthetic: Synthetic, release: Release, users: int, events: int) -> list[dict[str, float]]:
+    """Stages of a plain top-k (no marginals, no arrangement, hardly any chance), of what is served without an
+    arrangement, and with all of it, with marginals and without; batches of 64 that take turns, so that what else the
+    machine does concerns all."""
+    known = Known({item.item: item for item in synthetic.items}, (len(synthetic.items),))
+    greedy = PolicyConfig(marginals=False, temperature=1e-3, epsilon=0.0, beta=0.0)
+    drawn = PolicyConfig(), PolicyConfig(marginals=False)
+    ways = ((greedy, False), (drawn[0], False), (drawn[0], True), (drawn[1], False), (drawn[1], True))
+    world = World(ServingModel(synthetic.counted(release)), NOW, known)
+    benches = [Bench(synthetic, world, users, policy, arranged) for policy, arranged in ways]
+    parts = [[bench.stages(STEP_BATCH, events // 8) for bench in benches] for _ in range(8)]
+    return [
+        {stage: float(np.median([part[way][stage] for part in parts])) for stage in parts[0][way]}
+        for way in range(len(ways))
+    ]
+
+
 def main(
     items: Annotated[list[int] | None, typer.Option(help="Sizes of the catalogue.")] = None,
     users: Annotated[int, typer.Option(help="Users with a history.")] = 5_000,
     events: Annotated[int, typer.Option(help="Events for each line of the table.")] = 8_192,
+    arranged: Annotated[bool, typer.Option(help="Only what an arrangement costs beside a plain top-k.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, too.")] = None,
 ) -> None:
     """Print µs of CPU time per event of each stage, and of the ring-cache step alone."""
@@ -160,8 +185,19 @@ def main(
         with console.status(f"{count:,} items: training a release, then running"):
             synthetic = Synthetic.of(count)
             release = synthetic.release()
+            if arranged:
+                ways = arranged_beside_plain(synthetic, release, users, events)
+                totals = [sum(way.values()) for way in ways]
+                for name, way, total in zip(NAMES, ways, totals, strict=True):
+                    stages = "  ".join(f"{stage} {spent:.1f}" for stage, spent in way.items())
+                    console.print(
+                        f"{count:,} items, {name}: {total:.1f} µs ({stages}), {totals[0] / total:.2f} of top-k"
+                    )
+                continue
             lines += lines_of(synthetic, release, users, events)
             per_second = step_alone(ServingModel(release), users)
+    if arranged:
+        return
     console.print(table(lines))
     console.print(f"ring-cache step alone, batch {STEP_BATCH}: {per_second:,.0f} users/s")
     if json_file is not None:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.replay_adjusting import recorded
+from evaluation.replay_adjusting import LoggedOr
 from evaluation.replay_batches import Answer, Batch, Context, batches
 from evaluation.replay_dead import ENGINE_REASONS, explained, refused_today
 from evaluation.replay_recorded import FromRecord, recorded_policy
@@ -25,10 +25,11 @@ from evaluation.replay_verdict import TOLERANCE as TOLERANCE
 from evaluation.replay_verdict import Bench, Replayed, unmade
 from evaluation.replay_world import ReleaseMissing, Worlds
 from policy.slate import PolicyConfig
-from streams.adjusting import Adjusted, Scene, adjust
+from streams.adjuster import Adjuster
 from streams.contracts import Decision
 from streams.job import DeadLetter, Record
 from streams.pipeline import Pipeline, PipelineConfig, estimated
+from streams.rules_file import RulesFile
 from streams.world import World
 
 _decode = msgspec.json.Decoder(Decision).decode
@@ -250,13 +251,18 @@ class _Run:
     def _made_of(self, policy: PolicyConfig) -> Pipeline:
         config, seen = self._replay.config, self._replay.change.filter_seen
         config = replace(config, policy=policy, filter_seen=config.filter_seen if seen is None else seen)
-        return Pipeline(config, lambda: self.world, clock=lambda: 0, popularity=self._popularity, adjust=self._adjust)
+        follows = Adjuster(config.arrangement, RulesFile(config.rules_file))
+        adjuster = LoggedOr(follows, lambda: self._decisions, self._estimator_known)
+        return Pipeline(config, lambda: self.world, lambda: 0, popularity=self._popularity, adjuster=adjuster)
+
+    def _estimator_known(self) -> bool:
+        return self._replay.worlds.knows_estimator(self._context.estimator if self._context else None)
 
     def _popularity(
         self, world: World, partition: int, offsets: NDArray[np.int64], slots: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """The estimator's; where its snapshot is gone, what the decisions were corrected by, up to a constant a row."""
-        if self._replay.worlds.knows_estimator(self._context.estimator if self._context else None):
+        if self._estimator_known():
             return estimated(world, partition, offsets, slots)
         result = np.zeros(slots.shape)
         for row, offset in enumerate(offsets.tolist()):
@@ -264,13 +270,6 @@ class _Run:
             there = slots[row] >= 0
             result[row, there] = [said.get(item, 0.0) for item in world.catalogue.ids(slots[row, there])]
         return result
-
-    def _adjust(self, scene: Scene) -> Adjusted:
-        """As a worker does; from the record, where another arrangement made it or its estimator is gone."""
-        logged = self._context.rules if self._context else None
-        known = self._replay.worlds.knows_estimator(self._context.estimator if self._context else None)
-        made = adjust(scene)
-        return made if made.rules == logged and (known or logged is None) else recorded(scene, self._decisions)
 
     def _context_of(self, decision: Decision) -> Context:
         policy = replace(recorded_policy(decision, self._replay.config.policy), **self._replay.change.policy)

@@ -5,14 +5,53 @@ Knows the contracts; knows nothing of Kafka, or of how adjustments come about.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from policy.slate import PolicyConfig
+from streams.adjuster import Adjuster
 from streams.adjusting import Adjusted, Grouping, Scene
 from streams.contracts import Decision
+from streams.world import World
+
+Ints = NDArray[np.int64]
+
+
+class LoggedOr:
+    """Follows arrangement and rules as a worker does; slates that others made are adjusted as the log says.
+
+    `decisions()`: those of the batch in hand, by offset of their cause; `known()`: whether the estimator that they
+    name is at hand.
+    """
+
+    def __init__(
+        self, adjuster: Adjuster, decisions: Callable[[], Mapping[int, Decision]], known: Callable[[], bool]
+    ) -> None:
+        self._adjuster = adjuster
+        self._decisions = decisions
+        self._known = known
+
+    def pins(self, world: World, offsets: Ints, users: Sequence[str], k: int) -> Ints | None:
+        computed = self._adjuster.pins(world, offsets, users, k)
+        if self._computes(offsets):
+            return computed
+        pins = np.full((len(offsets), k), -1, np.int64)
+        for row, offset in enumerate(offsets.tolist()):
+            decision = self._decisions().get(offset)
+            for place in decision.pinned if decision is not None else []:
+                if decision is not None and place < k:
+                    pins[row, place] = world.catalogue.slots([decision.candidates[decision.chosen[place]] or ""])[0]
+        return pins
+
+    def adjust(self, scene: Scene) -> Adjusted:
+        return self._adjuster.adjust(scene) if self._computes(scene.offsets) else recorded(scene, self._decisions())
+
+    def _computes(self, offsets: Ints) -> bool:
+        """Whether the rules at hand are those that the batch was made by, and all that they look at is there."""
+        digests = {one.rules for one in map(self._decisions().get, offsets.tolist()) if one is not None}
+        return digests <= {self._adjuster.digest} and (self._known() or self._adjuster.digest is None)
 
 
 def recorded(scene: Scene, decisions: Mapping[int, Decision]) -> Adjusted:

@@ -143,6 +143,8 @@ class Bench:
         agrees = _shown(made) == _shown(recorded) and made.uniform == recorded.uniform
         if agrees and set(made.candidates) == set(recorded.candidates):
             return result
+        if self._stepped(result, made, policy, columns, base):
+            return replace(result, verdict="near tie", note="rounding turned a step of the arrangement")
         edge = self._edge(recorded, made)
         if edge is None:
             if result.margin < TOLERANCE:
@@ -155,6 +157,22 @@ class Bench:
             if again.chosen[0][again.chosen[0] >= 0].tolist() == recorded.chosen or result.margin < TOLERANCE:
                 return replace(result, verdict="retrieval", note="the approximate index found other candidates")
         return self._differs(result, f"other candidates, by scores {edge:.1e} apart")
+
+    def _stepped(
+        self, result: Replayed, made: Decision, policy: PolicyConfig, columns: _Columns, base: NDArray[np.float32]
+    ) -> bool:
+        """Whether only the arrangement came out otherwise, and by rounding: what it did then gives the same slate."""
+        recorded = result.recorded
+        if recorded.rules is None or made.rules != recorded.rules or not result.base_error:
+            return False
+        if {*made.candidates, *made.removed} != {*recorded.candidates, *recorded.removed}:
+            return False
+        if set(made.candidates) == set(recorded.candidates) and made.adjustments.keys() == recorded.adjustments.keys():
+            ours, theirs = _by_item(made), _by_item(recorded)
+            if max(abs(ours[item] - theirs[item]) for item in theirs) < TOLERANCE:
+                return False
+        again = _again(recorded, policy, columns, columns.summed(base))
+        return bool(again.chosen[0][again.chosen[0] >= 0].tolist() == recorded.chosen)
 
     def _scores(self, recorded: Decision, slates: Slates) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The scores of the logged candidates, [1, width], and which of them the world does not have."""
@@ -230,6 +248,12 @@ def _again(recorded: Decision, policy: PolicyConfig, columns: _Columns, logits: 
     place = (recorded.cause.partition, columns.offset)
     policy = replace(policy, marginals=False)
     return redecide(policy, logits, columns.items, *place, temperature=temperature, pinned=pinned)
+
+
+def _by_item(decision: Decision) -> dict[str | None, float]:
+    """What was added to each candidate in all."""
+    added = sum((np.frombuffer(column, "<f4") for column in decision.adjustments.values()), np.float32(0))
+    return dict(zip(decision.candidates, np.broadcast_to(added, len(decision.candidates)).tolist(), strict=True))
 
 
 def _shown(decision: Decision) -> list[str | None]:

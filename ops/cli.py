@@ -28,6 +28,7 @@ from ops.commands import (
     ope,
     read,
     replay,
+    rules,
     settings,
     simulate,
     topics,
@@ -65,6 +66,7 @@ app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that cou
 app.command("replay")(replay.replay)
 app.command("ope")(ope.ope)
 app.command("chaos")(chaos.chaos)
+app.add_typer(rules.app, name="rules", help="Business rules: boost, bury, pin, filter, cap.")
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
 app.command("settings")(settings.settings)
 

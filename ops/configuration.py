@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from models.continual import Judge
 from ops.settings import Settings
+from policy.arrangement import Arrangement
 from policy.slate import PolicyConfig
 from streams.cluster import Cluster
 from streams.engine_config import EngineConfig
@@ -41,6 +42,20 @@ def policy_config(settings: Settings) -> PolicyConfig:
         beta=settings.policy_beta,
         seed=settings.policy_seed,
         marginals=settings.policy_marginals,
+    )
+
+
+def arrangement(settings: Settings) -> Arrangement:
+    """What slates are arranged by, beside the scores."""
+    return Arrangement(
+        unsure=settings.arrange_unsure,
+        loss=settings.arrange_loss,
+        new_bonus=settings.arrange_new_bonus,
+        new_share=settings.arrange_new_share,
+        new_slates=settings.arrange_new_slates,
+        diversity=settings.arrange_diversity,
+        calibration=settings.arrange_calibration,
+        fatigue=settings.arrange_fatigue,
     )
 
 
@@ -107,6 +122,8 @@ def worker_config(settings: Settings, cluster: Cluster) -> WorkerConfig:
             limits=state_limits(settings),
             filter_seen=settings.policy_filter_seen,
             cached_users=settings.worker_cached_users,
+            arrangement=arrangement(settings),
+            rules_file=settings.arrange_rules,
         ),
         topics=topics,
         releases_dir=settings.releases_dir,

@@ -33,6 +33,7 @@ _PATHS = (
     "releases_dir",
     "state_dir",
     "encoder_path",
+    "arrange_rules",
     "kafka_sasl_password_file",
     "kafka_sasl_token_file",
     "kafka_ssl_ca_file",
@@ -143,6 +144,30 @@ class Settings(BaseSettings):
     policy_seed: int = _setting(0, "of every random choice: the same seed, the same slates", ge=0)
     policy_marginals: bool = _setting(True, "publish each item's chance at its position, not only of its slate")
     policy_filter_seen: bool = _setting(True, "leave out what the user has interacted with")
+
+    arrange_rules: Path | None = _setting(
+        None, "file of business rules: boost, bury, pin, filter, cap; read again when it changes", "path, TOML"
+    )
+    arrange_unsure: float = _setting(
+        1.5, "temperature for a user hardly known or changing, as a multiple of policy_temperature; 1: off", ge=1, le=10
+    )
+    arrange_loss: float = _setting(
+        1.0, "the most that chance may cost a position against the best slate, expected", "logits", gt=0
+    )
+    arrange_new_bonus: float = _setting(1.0, "at most added to items hardly shown yet; 0: off", "logits", ge=0, le=100)
+    arrange_new_share: float = _setting(
+        0.05, "share of the positions that this may bring such items to", "0 to 1", gt=0, lt=1
+    )
+    arrange_new_slates: int = _setting(20, "an item is new until it was in so many", "slates", ge=1, le=1_000_000)
+    arrange_diversity: float = _setting(
+        0.2, "taken off for likeness to something better in the slate; 0: off", "logits", ge=0, le=100
+    )
+    arrange_calibration: float = _setting(
+        0.2, "how far categories are drawn to their shares in the user's past; 0: off", "0 to 1", ge=0, le=1
+    )
+    arrange_fatigue: float = _setting(
+        0.1, "taken off for each time an item was shown lately without a reaction; 0: off", "logits", ge=0, le=100
+    )
 
     state_events: int = _setting(
         100, "last events kept per user; a release needs layers × window of them", "events", ge=1, le=100_000

@@ -83,6 +83,10 @@ class StreamingFrequency:
         expected = gap + np.maximum(self.alpha, 1 / (hits + 1)) * excess
         return np.asarray(1 / np.maximum(expected.max(axis=0), 1.0))
 
+    def hits(self, items: Hashes) -> NDArray[np.int64]:
+        """In how many slates each item was so far, int64 [n]: at most; a collision can only add to it."""
+        return np.asarray(self._hits[self._cells(items)].min(axis=0))
+
     def state(self) -> dict[str, Any]:
         """Everything needed to go on: numbers, and arrays `last` int64, `gap` float64, `hits` int64 [rows, width]."""
         arrays = {"last": self._last.copy(), "gap": self._gap.copy(), "hits": self._hits.copy()}

@@ -1,14 +1,13 @@
-"""What is added to the logits by intention, before anything is drawn.
+"""What is decided of a batch's slates before anything is drawn: from what, and what can come of it.
 
-The one place where such terms come together: each is a function of candidates, scores, states, world and rules, and
-becomes a column with a name; then there is one draw. So the probabilities that go with a slate stay exact, whatever is
-switched on. Knows nothing of Kafka, of messages or of how a draw is made.
+Knows nothing of how it is decided (streams/adjuster.py), of messages or of how a draw is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from streams.recent import Recent
 from streams.state import UserState
 from streams.world import World
 
+Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -31,23 +31,29 @@ class Scene:
     Attributes:
         partition: of the causing events.
         offsets: int64 [B] of the causing events.
+        users: their ids.
+        times: int64 [B] event times of the causing events, ms.
         vectors: float32 [B, d+1] of the users.
         states: after the batch's events.
         slots: int64 [B, width] of the candidates, -1 in empty columns.
         base: float32 [B, width] their scores, -inf in empty columns.
         log_popularity: float64 [B, width] that the logits will be corrected for.
+        pins: int64 [B, k] the slot that is to stand at a position, -1 for none; None: nothing is pinned.
     """
 
     world: World
     policy: PolicyConfig
     partition: int
     offsets: Ints
+    users: Sequence[str]
+    times: Ints
     vectors: Floats32
     recent: Recent
     states: Sequence[UserState]
     slots: Ints
     base: Floats32
-    log_popularity: NDArray[np.float64]
+    log_popularity: Floats
+    pins: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +90,22 @@ class Adjusted:
 
     slots: Ints
     adjustments: Mapping[str, Floats32] = field(default_factory=dict)
-    temperature: NDArray[np.float64] | None = None
+    temperature: Floats | None = None
     pinned: Ints | None = None
     rules: str | None = None
     grouping: Grouping | None = None
 
 
-Adjust = Callable[[Scene], Adjusted]
+class Adjusts(Protocol):
+    """Decides beforehand."""
 
+    def pins(self, world: World, offsets: Ints, users: Sequence[str], k: int) -> Ints | None:
+        """The slot that is to stand at each position, int64 [B, k], -1 for none; None: nothing is pinned."""
+        ...
 
-def adjust(scene: Scene) -> Adjusted:
-    """Adjust a batch."""
-    return Adjusted(scene.slots)
+    def adjust(self, scene: Scene) -> Adjusted:
+        """What becomes of a batch."""
+        ...
 
 
 def without(parts: Terms, slots: Ints) -> Terms:

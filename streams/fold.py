@@ -226,14 +226,19 @@ class Folder:
     def _interact(self, touched: Touched, event: Interaction) -> None:
         action = self._actions[event.action]
         touched.state.credit(event.item, event.weight, event.slate)
-        touched.state.push(id_hash(event.item), event.time, event.weight, action, self._limits)
+        digest = id_hash(event.item)
+        touched.state.react(digest)
+        touched.state.push(digest, event.time, event.weight, action, self._limits)
         touched.new.append((event.item, event.time, event.weight, action))
 
     def _show(self, folded: Folded, touched: Touched, event: Impression, offset: int) -> None:
         """An impression confirms a slate of ours, or opens one of another system's."""
+        named = [slate for slate in touched.state.slates if slate.slate == event.slate]
+        if not any(slate.shown for slate in named):
+            touched.state.expose(event.items, event.time)
         if event.slate is not None:
-            for slate in touched.state.slates:
-                slate.shown = slate.shown or slate.slate == event.slate
+            for slate in named:
+                slate.shown = True
             return
         external = OpenSlate(
             f"{self._partition}-{offset}",

@@ -12,22 +12,27 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.blend import total
+from policy.arrangement import OFF, Arrangement
 from policy.slate import PolicyConfig, decide, noise
-from streams.adjusting import Adjust, Scene, adjust, without
+from streams.adjuster import Adjuster
+from streams.adjusting import Adjusts, Scene, without
 from streams.contracts import encode
 from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
 from streams.messages import Messages, Slates
 from streams.names import Topics
 from streams.recent import Recent
-from streams.sources import find, terms
+from streams.rules_file import RulesFile
+from streams.sources import find, including, terms
 from streams.state import StateLimits
+from streams.uncertainty import HISTORY
 from streams.user_cache import UserCache, excluded_pairs
 from streams.validation import EventRules
 from streams.world import World
@@ -55,6 +60,8 @@ class PipelineConfig:
     limits: StateLimits
     filter_seen: bool = True
     cached_users: int = 20_000
+    arrangement: Arrangement = OFF
+    rules_file: Path | None = None
 
 
 @dataclass(slots=True)
@@ -75,7 +82,7 @@ class Pipeline:
     """Turns batches of events into effects. One thread at a time.
 
     `world()` gives the current world and is asked once per batch; `clock()` milliseconds since the epoch;
-    `popularity` and `adjust` are others in replays, where estimator or rules may be gone and only what they said is
+    `popularity` and `adjuster` are others in replays, where estimator or rules may be gone and only what they said is
     known.
     """
 
@@ -85,11 +92,12 @@ class Pipeline:
         world: Callable[[], World],
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         popularity: Popularity = estimated,
-        adjust: Adjust = adjust,
+        adjuster: Adjusts | None = None,
     ) -> None:
         self._config = config
         self._popularity = popularity
-        self._adjust = adjust
+        self._rules_file = RulesFile(config.rules_file)
+        self._adjuster = adjuster or Adjuster(config.arrangement, self._rules_file)
         self._current = world
         self._clock = clock
         self._world: World | None = None
@@ -143,6 +151,7 @@ class Pipeline:
             "catalogue": list(world.position) if world else [],
             "batches": self.timings.batches,
             "stage_seconds": {stage: round(seconds, 6) for stage, seconds in dict(self.timings.seconds).items()},
+            "rules": {"digest": self._rules_file.digest, "problem": self._rules_file.problem},
             "cache": {"hits": users.hits, "rebuilds": users.rebuilds} if users else {},
         }
 
@@ -168,16 +177,23 @@ class Pipeline:
         random = noise(policy, partition, offsets)
         excluded = excluded_pairs(seen if self._config.filter_seen else [seen[0][:0]] * len(seen))
         length = world.counts.length if world.counts is not None else 0
-        recent = Recent.of(states, world.catalogue, length)
+        recent = Recent.of(states, world.catalogue, max(length, HISTORY))
         candidates = find(world, policy, vectors, recent, excluded, random)
+        users = [touched.user for touched in answered]
+        pins = self._adjuster.pins(world, offsets, users, policy.k)
+        if pins is not None:
+            candidates = including(world, candidates, vectors, pins, excluded)
         started = self.timings.add("retrieve", started)
         parts = terms(world, candidates.model, recent, candidates.slots)
         base = total(parts)
         started = self.timings.add("blend", started)
         slots = found = candidates.slots
         popularity = self._popularity(world, partition, offsets, slots)
-        scene = Scene(world, policy, partition, offsets, vectors, recent, states, slots, base, popularity)
-        adjusted = self._adjust(scene)
+        times = np.array([touched.time for touched in answered], np.int64)
+        scene = Scene(
+            world, policy, partition, offsets, users, times, vectors, recent, states, slots, base, popularity, pins
+        )
+        adjusted = self._adjuster.adjust(scene)
         if adjusted.slots is not slots:
             candidates, parts = replace(candidates, slots=adjusted.slots), without(parts, adjusted.slots)
             slots, base = adjusted.slots, total(parts)

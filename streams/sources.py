@@ -8,7 +8,7 @@ found it, in which column it stands, or who else is in the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,15 @@ class Candidates:
     """Of B users, in `width` columns: those from counts, those from the index, empty ones (-1), then the injected.
 
     `model` are the model's scores, float32 [B, width], -inf in empty columns; `injection` [B] is each row's injection
-    probability, `counted` [B] how many of the first columns came from counts.
+    probability, `counted` [B] how many of the first columns came from counts, `injected` how many of the last columns
+    are for what is drawn from the catalogue.
     """
 
     slots: Ints
     model: Floats32
     injection: NDArray[np.float64]
     counted: Ints
+    injected: int
 
 
 def find(
@@ -57,7 +59,28 @@ def find(
     injected, probability = inject(slots, world.pool, excluded, random.injection)
     slots = np.concatenate([slots, injected], axis=1)
     scores = np.concatenate([scores, world.index.scores(vectors, injected)], axis=1)
-    return Candidates(slots, np.where(slots >= 0, scores, np.float32(-np.inf)), probability, counted)
+    return Candidates(slots, np.where(slots >= 0, scores, np.float32(-np.inf)), probability, counted, policy.injected)
+
+
+def including(world: World, candidates: Candidates, vectors: Floats32, wanted: Ints, excluded: Pairs) -> Candidates:
+    """The candidates, with those of `wanted` [B, k] (-1: none) that are not among them in place of the last retrieved.
+
+    Of users with these vectors; what is `excluded` or not in the index is not put there.
+    """
+    size = len(world.catalogue)
+    barred = np.isin(np.arange(len(wanted))[:, None] * size + wanted, excluded[0] * size + excluded[1])
+    missing = (wanted >= 0) & ~barred & ~_among(wanted, candidates.slots, size)
+    if not missing.any():
+        return candidates
+    scores = world.index.scores(vectors, np.where(missing, wanted, -1))
+    slots, model = candidates.slots.copy(), candidates.model.copy()
+    free = ~_among(slots, wanted, size)  # what is wanted and there makes room for nothing
+    free[:, slots.shape[1] - candidates.injected :] = False
+    for row in np.flatnonzero((scores > -np.inf).any(axis=1)).tolist():
+        columns = np.flatnonzero(free[row])[::-1]
+        new = np.flatnonzero(scores[row] > -np.inf)[: len(columns)]
+        slots[row, columns[: len(new)]], model[row, columns[: len(new)]] = wanted[row, new], scores[row, new]
+    return replace(candidates, slots=slots, model=model)
 
 
 def terms(world: World, model: Floats32, recent: Recent, slots: Ints) -> Terms:
@@ -68,7 +91,7 @@ def terms(world: World, model: Floats32, recent: Recent, slots: Ints) -> Terms:
     model = np.where(slots >= 0, model, np.float32(-np.inf))
     if world.counts is None or world.blend is None:
         return {MODEL: model}
-    rows, last = world.rows.of(slots), world.rows.of(recent.slots)
+    rows, last = world.rows.of(slots), world.rows.of(recent.slots[:, : world.counts.length])
     columns = {name: known[rows] for name, known in world.counts.columns.items()}
     contexts = world.blend.contexts(recent.events, recent.gap_s, last)
     return world.blend.terms(model, world.counts.sums(last, rows), columns, contexts)
@@ -79,7 +102,7 @@ def _neighbours(world: World, counts: ServingCounts, most: int, recent: Recent, 
     users, slots = excluded
     rows = world.rows.of(slots)
     barred = (users[rows >= 0], rows[rows >= 0])
-    found = counts.candidates(world.rows.of(recent.slots), most, barred, world.rows.available)
+    found = counts.candidates(world.rows.of(recent.slots[:, : counts.length]), most, barred, world.rows.available)
     return world.rows.slots_of(found)
 
 

@@ -24,6 +24,12 @@ SCHEMA_VERSION = 2
 EVENT = np.dtype([("item", "<u8"), ("time", "<i8"), ("weight", "<f4"), ("action", "u1")])
 """One remembered interaction, 21 bytes: item hash, event time in ms, weight, index of the action."""
 
+EXPOSURE = np.dtype([("item", "<u8"), ("minute", "<u4")])
+"""One item shown and not reacted to, 12 bytes: its hash, minutes since the epoch of event time."""
+
+EXPOSURES = 40
+"""So many of the last are remembered of a user."""
+
 PARTITION_KEY = b""
 """The key, in the state topic, of what belongs to the partition and to no user (no user id is empty)."""
 
@@ -97,6 +103,7 @@ class UserState(Struct, array_like=True):
     ids: bytes = b""
     slates: list[OpenSlate] = []
     group: str | None = None
+    exposures: bytes = b""
 
     def history(self) -> NDArray[np.void]:
         """Return the remembered interactions, oldest first: structured array [n] of `EVENT`."""
@@ -119,6 +126,18 @@ class UserState(Struct, array_like=True):
             self.ring += entry
         self.events += 1
         self.last_time = max(self.last_time, time)
+
+    def expose(self, items: Sequence[str], time: int) -> None:
+        """Remember that items were shown."""
+        minute = time // 60_000
+        shown = np.array([(item_hash(item), minute) for item in items[-EXPOSURES:]], EXPOSURE).tobytes()
+        self.exposures = (self.exposures + shown)[-EXPOSURES * EXPOSURE.itemsize :]
+
+    def react(self, item: bytes) -> None:
+        """What was shown of this item was not in vain: its exposures count no more."""
+        if item in self.exposures:
+            known = np.frombuffer(self.exposures, EXPOSURE)
+            self.exposures = known[known["item"] != int.from_bytes(item, "little")].tobytes()
 
     def remember_id(self, event_id: str, limits: StateLimits) -> bool:
         """Return False when the event's id is among the last ones of this user; remember it otherwise."""

@@ -45,7 +45,8 @@ class World:
     """Release + catalogue + estimators.
 
     `search` [slots, d+1] and `inputs` [slots, d] are float32 rows by catalogue slot, `log_popularity`
-    float64 [slots]; `rows` says which row of the release is which slot. `epoch` grows when the input vector of a known
+    float64 [slots], `exposures` int64 [slots] in how many slates each item was, as far as is known, `categories` what
+    each item is; `rows` says which row of the release is which slot. `epoch` grows when the input vector of a known
     item changes or is forgotten: whatever was computed from inputs before is out of date then.
 
     Two worlds of one release that were told the same are alike, in whichever steps they were told: slots, which
@@ -59,6 +60,7 @@ class World:
         self.index = ItemIndex(model.dim + 1)
         self.inputs: NDArray[np.float32] = np.empty((0, model.dim), np.float32)
         self.log_popularity: NDArray[np.float64] = np.empty(0, np.float64)
+        self.exposures: NDArray[np.int64] = np.empty(0, np.int64)
         self.categories = Categories()
         self.rows = ReleaseRows(model.items)
         self.position = known.position
@@ -121,7 +123,7 @@ class World:
         if known.any() and not np.allclose(self.inputs[slots[known]], vectors.input[known], atol=1e-5):
             self.epoch += 1
         self.inputs[slots] = vectors.input
-        self.log_popularity[slots] = self._popularity(self.catalogue.hashes[slots])
+        self.log_popularity[slots], self.exposures[slots] = self._exposure(self.catalogue.hashes[slots])
         self.categories.put(slots, [item.categories for item in batch])
         there = np.array([not item.withdrawn for item in batch])
         self.index.upsert(slots[there], vectors.search[there])
@@ -164,7 +166,8 @@ class World:
         self._frequency = frequency
         self._rates = unpack_rates(snapshot.fairness) if snapshot.fairness is not None else None
         self._steering = None
-        self.log_popularity[: len(self.catalogue)] = self._popularity(self.catalogue.hashes)
+        known = len(self.catalogue)
+        self.log_popularity[:known], self.exposures[:known] = self._exposure(self.catalogue.hashes)
 
     def steering(self, config: FairnessConfig) -> Steering | None:
         """What fairness does by these estimators; None while they tell nothing of groups."""
@@ -174,15 +177,17 @@ class World:
             self._steering = (config, steer(config, self._rates))
         return self._steering[1]
 
-    def _popularity(self, hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Log of the estimated probability of exposure; 0 for all, thus no correction, before the first snapshot."""
+    def _exposure(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Log of the estimated probability of exposure, 0 for all, thus no correction, before the first snapshot; and
+        the number of exposures, the largest there is before the first."""
         if self._frequency is None:
-            return np.zeros(len(hashes))
-        return np.log(self._frequency.probability(hashes))
+            return np.zeros(len(hashes)), np.full(len(hashes), np.iinfo(np.int64).max)
+        return np.log(self._frequency.probability(hashes)), self._frequency.hits(hashes)
 
     def _grow(self, size: int) -> None:
         self.inputs = with_room(self.inputs, size)
         self.log_popularity = with_room(self.log_popularity, size)
+        self.exposures = with_room(self.exposures, size)
 
 
 def features_of(items: Sequence[ItemVector]) -> ItemFeatures:

@@ -19,7 +19,7 @@ from ops.chaos.log import Event, Log
 
 TOLERANCE = 1e-5
 PARTITION_KEY = b""
-_FIELDS = ("version", "events", "offset", "last_time", "ring", "seen", "ids", "slates", "group")
+_FIELDS = ("version", "events", "offset", "last_time", "ring", "seen", "ids", "slates", "group", "exposures")
 SLATE_ID, SLATE_EXTERNAL = 0, 4
 _ENTRY = struct.Struct("<8sqfB")  # item hash, time, weight, action
 

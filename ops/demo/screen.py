@@ -218,6 +218,12 @@ def _terms(change: Change) -> str:
     """The score's terms before and after; – where the item was no candidate."""
     pairs = {
         name: [form.format(getattr(terms, name)) if terms else "–" for terms in (change.before, change.after)]
-        for name, form in (("taste", "{:+.2f}"), ("company", "{:+.2f}"), ("correction", "{:+.2f}"), ("rank", "{}"))
+        for name, form in (
+            ("taste", "{:+.2f}"),
+            ("company", "{:+.2f}"),
+            ("correction", "{:+.2f}"),
+            ("arranged", "{:+.2f}"),
+            ("rank", "{}"),
+        )
     }
     return ", ".join(f"{name} {before}→{after}" for name, (before, after) in pairs.items())

@@ -20,7 +20,7 @@ class Terms:
     """What a candidate's score was made of, and its place in the order of scores, from 1.
 
     `base` is the model's part and `company`, that of counts: how it goes with what the user did last, how often it is
-    taken of late.
+    taken of late. `arranged` is what was added by intention: variety, tastes in proportion, fatigue, rules.
     """
 
     base: float
@@ -28,6 +28,7 @@ class Terms:
     rank: int
     injected: bool
     company: float = 0.0
+    arranged: float = 0.0
 
     @property
     def taste(self) -> float:
@@ -77,13 +78,15 @@ def look(decision: Mapping[str, Any]) -> Look:
     base, correction, logits = (floats(decision[f"{name}_f32"]) for name in ("base", "correction", "logits"))
     counted = [floats(term) for name, term in sorted(decision.get("terms", {}).items()) if name != "model"]
     company = np.sum(counted, axis=0) if counted else np.zeros(len(base))
+    added = [floats(term) for _, term in sorted(decision.get("adjustments", {}).items())]
+    arranged = np.sum(added, axis=0) if added else np.zeros(len(base))
     first_injected = len(candidates) - decision["injected"]
     terms: dict[str, Terms] = {}
     for rank, column in enumerate(np.argsort(-logits, kind="stable").tolist(), start=1):
         item = candidates[column]
         if item is not None:
             numbers = float(base[column]), float(correction[column]), rank
-            terms[item] = Terms(*numbers, column >= first_injected, float(company[column]))
+            terms[item] = Terms(*numbers, column >= first_injected, float(company[column]), float(arranged[column]))
     slate = [candidates[column] for column in decision["chosen"]]
     covers = len(decision["covers"])
     return Look(decision["user"], decision["cause"]["item"], covers, slate, decision["uniform"], terms)
@@ -143,11 +146,15 @@ def _went(item: str, before: Look, after: Look) -> str:
 
 
 def _mover(earlier: Terms, now: Terms) -> str:
-    """Which part moved the score most: taste, what goes with what was done last, or how often the item was shown."""
-    moved = {name: getattr(now, name) - getattr(earlier, name) for name in ("taste", "company", "correction")}
+    """Which part moved the score most: taste, what goes with what was done last, how often the item was shown, or what
+    is added by intention."""
+    parts = ("taste", "company", "correction", "arranged")
+    moved = {name: getattr(now, name) - getattr(earlier, name) for name in parts}
     most = max(moved, key=lambda name: abs(moved[name]))
     if most == "correction":
         return f"shown {'less' if moved[most] > 0 else 'more'} often of late than its rivals"
+    if most == "arranged":
+        return f"{'less' if moved[most] > 0 else 'more'} held back for variety, proportion or fatigue"
     if most == "company":
         return f"{'goes' if now.rank < earlier.rank else 'others go'} better with what was done last"
     return "closer to the taste now" if now.rank < earlier.rank else "others are closer to the taste now"

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from evaluation.replay_adjusting import recorded
 from policy.fairness import FairnessConfig
 from policy.group_rates import PAIR_SUMS, GroupRates
+from streams.adjuster import Adjuster
 from streams.adjusting import Adjusted, Scene
 from streams.contracts import EstimatorSnapshot, Request
 from streams.estimator_fairness import FairnessPart
@@ -33,12 +34,16 @@ class FairBench(Bench):
         self.made: list[Adjusted] = []
         self.scenes: list[Scene] = []
 
-        def kept(scene: Scene) -> Adjusted:
-            self.scenes.append(scene)
-            self.made.append(adjust(scene, config))
-            return self.made[-1]
+        bench = self
 
-        self.pipeline = Pipeline(small.config(**policy), lambda: self.world, clock=lambda: START + 10**6, adjust=kept)
+        class Kept(Adjuster):
+            def adjust(self, scene: Scene) -> Adjusted:
+                bench.scenes.append(scene)
+                bench.made.append(adjust(scene, config))
+                return bench.made[-1]
+
+        made = small.config(**policy)
+        self.pipeline = Pipeline(made, lambda: self.world, clock=lambda: START + 10**6, adjuster=Kept())
         self.pipeline.assigned(0, self.states)
 
 

@@ -33,7 +33,7 @@ def test_what_a_batch_closes_of_a_user_whom_it_erases_may_be_missing() -> None:
 
 def lose_a_slate(on: Contents) -> None:
     del on.slates[4], on.decisions[3], on.states[b"u3"]
-    on.states[b"u3"] = [1, 1, 6, 70_000, entry("i3", 70_000), b"", Contents().states[b"u3"][6], [], None]
+    on.states[b"u3"] = [1, 1, 6, 70_000, entry("i3", 70_000), b"", Contents().states[b"u3"][6], [], None, b""]
 
 
 def lose_a_coalesced_event(on: Contents) -> None:
@@ -181,7 +181,7 @@ def no_state(on: Contents) -> None:
 
 
 def bring_back_the_erased(on: Contents) -> None:
-    on.states[b"u2"] = [1, 0, 1, 0, b"", b"", b"", [], None]
+    on.states[b"u2"] = [1, 0, 1, 0, b"", b"", b"", [], None, b""]
 
 
 def wrong_watermark(on: Contents) -> None:

@@ -56,7 +56,7 @@ def outcome(user: str, slate: str, time: int, closed: int, origin: str = "driftl
 
 def state(events: int, offset: int, last_time: int, ring: bytes, ids: list[str], slates: list[str]) -> list[Any]:
     opened = [[name, 0, 0, ["i1"], False] for name in slates]
-    return [2, events, offset, last_time, ring, b"", b"".join(map(hashed, ids)), opened, None]
+    return [2, events, offset, last_time, ring, b"", b"".join(map(hashed, ids)), opened, None, b""]
 
 
 def letter(offset: int, key: bytes, value: bytes | None, reason: str) -> tuple[bytes, bytes | None, Any]:

@@ -22,17 +22,20 @@ def decision(
     injected: int = 0,
     uniform: bool = False,
     company: dict[str, float] | None = None,
+    arranged: dict[str, float] | None = None,
 ) -> dict[str, Any]:
     """A decision over the candidates of `scores`: base and correction; the last `injected` were drawn evenly.
 
-    `company` of the base comes from counts, in two terms.
+    `company` of the base comes from counts, in two terms; `arranged` is added by intention, in two adjustments.
     """
     candidates: list[str | None] = [None, *scores]  # an empty column first
     base = np.array([-np.inf, *(pair[0] for pair in scores.values())], np.float32)
     correction = np.array([0, *(pair[1] for pair in scores.values())], np.float32)
     counted = np.array([0, *((company or {}).get(item, 0.0) for item in scores)], np.float32)
     terms = {"near": 2 * counted, "popularity": -counted, "model": base - counted}
-    columns = {"base_f32": base, "correction_f32": correction, "logits_f32": base + correction}
+    added = np.array([0, *((arranged or {}).get(item, 0.0) for item in scores)], np.float32)
+    adjustments = {"diversity": 2 * added, "fatigue": -added}
+    columns = {"base_f32": base, "correction_f32": correction, "logits_f32": base + correction + added}
     return {
         "user": "anna",
         "cause": {"item": did},
@@ -42,6 +45,7 @@ def decision(
         "uniform": uniform,
         "chosen": [candidates.index(item) for item in slate],
         "terms": {name: base64.b64encode(term.tobytes()).decode() for name, term in terms.items()},
+        "adjustments": {name: base64.b64encode(term.tobytes()).decode() for name, term in adjustments.items()},
         **{name: base64.b64encode(column.tobytes()).decode() for name, column in columns.items()},
     }
 
@@ -123,3 +127,11 @@ def test_candidates_come_and_go() -> None:
     came, went = reasons(decision(BEFORE, ["i1", "i2"]), decision(scores, ["i8", "i1"]))
     assert came == {"Film 8": "new among the candidates"}
     assert went == {"Film 2": "no longer among the candidates"}
+
+
+def test_the_arrangement_is_named_when_it_moved_the_score() -> None:
+    before = decision(BEFORE, ["i1", "i2"], arranged={"i4": -2.0})
+    after = decision(BEFORE, ["i4", "i1"], arranged={"i4": 4.0, "i2": -4.0})
+    came, went = reasons(before, after)
+    assert came == {"Film 4": "less held back for variety, proportion or fatigue"}
+    assert went == {"Film 2": "more held back for variety, proportion or fatigue"}
