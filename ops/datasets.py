@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,10 @@ Progress = Callable[[str], None]
 MOVIELENS_PACKAGE = "recbole==1.2.1"
 MOVIELENS_FILES = ("ml-100k.inter", "ml-100k.item")
 _MOVIELENS_INSIDE = "recbole/dataset_example/ml-100k"
+OPEN_BANDIT_PACKAGE = "obp==0.4.1"
+OPEN_BANDIT_POLICIES, OPEN_BANDIT_CAMPAIGNS = ("random", "bts"), ("all", "men", "women")
+_OPEN_BANDIT_INSIDE = "obp/dataset/obd"
+_OPEN_BANDIT_ROWS = 10_000
 
 
 class Dataset(NamedTuple):
@@ -48,7 +52,7 @@ def movielens_100k(folder: Path, progress: Progress = lambda message: None) -> D
     cache = folder / "movielens-100k"
     if not all((cache / name).is_file() for name in MOVIELENS_FILES):
         progress("downloading MovieLens 100K")
-        _fetch_movielens(cache)
+        _fetch(MOVIELENS_PACKAGE, {f"{_MOVIELENS_INSIDE}/{name}": name for name in MOVIELENS_FILES}, cache)
     data = Dataset(_movielens_items(cache / "ml-100k.item"), _movielens_ratings(cache / "ml-100k.inter"))
     if (len(data.items), len(data.interactions)) != (1682, 100_000):
         raise CliError(
@@ -58,15 +62,47 @@ def movielens_100k(folder: Path, progress: Progress = lambda message: None) -> D
     return data
 
 
-def _fetch_movielens(cache: Path) -> None:
+def open_bandit(folder: Path, progress: Progress = lambda message: None) -> dict[tuple[str, str], Path]:
+    """Return the small Open Bandit files by (policy, campaign): 10,000 impressions each, of a shop's recommendations
+    shown by a uniformly random policy and by Bernoulli Thompson sampling ("bts"), in November 2019.
+
+    Columns item_id, position (1 to 3), click, propensity_score, user_feature_0 to 3 and more. Downloads 1.3 MB by pip
+    on first use and keeps the six files in `folder`/open-bandit. Raises CliError when the download fails or a file is
+    not whole. Y. Saito et al., Open Bandit Dataset and Pipeline, NeurIPS 2021; CC BY 4.0.
+    """
+    cache = folder / "open-bandit"
+    files = {
+        (policy, campaign): cache / f"{policy}-{campaign}.csv"
+        for policy in OPEN_BANDIT_POLICIES
+        for campaign in OPEN_BANDIT_CAMPAIGNS
+    }
+    if not all(path.is_file() for path in files.values()):
+        progress("downloading the small Open Bandit data set")
+        inside = {
+            f"{_OPEN_BANDIT_INSIDE}/{policy}/{campaign}/{campaign}.csv": path.name
+            for (policy, campaign), path in files.items()
+        }
+        _fetch(OPEN_BANDIT_PACKAGE, inside, cache)
+    for path in files.values():
+        with path.open() as lines:
+            rows = sum(1 for _ in lines) - 1
+        if rows != _OPEN_BANDIT_ROWS:
+            raise CliError(
+                f"{path} holds {rows} rows; expected {_OPEN_BANDIT_ROWS}", "Delete the folder and try again."
+            )
+    return files
+
+
+def _fetch(requirement: str, inside: Mapping[str, str], cache: Path) -> None:
+    """Download a wheel and keep some files of it: path in the wheel → name in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        wheel = _pip_download(MOVIELENS_PACKAGE, Path(scratch))
+        wheel = _pip_download(requirement, Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
-            for name in MOVIELENS_FILES:
-                archive.extract(f"{_MOVIELENS_INSIDE}/{name}", scratch)
+            for path, name in inside.items():
+                archive.extract(path, scratch)
                 # A rename is atomic: a file that is there is whole.
-                (Path(scratch) / _MOVIELENS_INSIDE / name).rename(cache / name)
+                (Path(scratch) / path).rename(cache / name)
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:

@@ -16,6 +16,8 @@ Knows nothing of where weights come from.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from scipy import stats
 
 from evaluation.ope.ratio import Floats, Ints, Ratio
 
+_PARTS = ("numerator", "denominator")
 _DRAWN_AT_ONCE = 4_000_000
 _ALIKE = 5
 _MOST_DRAWN = 20_000  # more clusters are first put together at random: what is left of their variance is exact to 1%
@@ -53,39 +56,65 @@ def bootstrap(
     ratio: Ratio, cluster: Ints, level: float = 0.95, *, studentised: bool = True, replicates: int = 1000, seed: int = 0
 ) -> Interval:
     """By drawing clusters with replacement, as many as there are; draws without any weight are left out."""
+    (drawn,) = draw([ratio], cluster, replicates=replicates, seed=seed)
+    return drawn.interval(level, studentised=studentised)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An estimate, its standard error, and both in samples drawn anew: `again` [replicates, 2]."""
+
+    value: float
+    error: float
+    again: Floats
+
+    def interval(self, level: float, *, studentised: bool = True) -> Interval:
+        """By quantiles; (nan, nan) when fewer than half of the samples have a value."""
+        finite = self.again[np.isfinite(self.again).all(axis=1)]
+        if len(finite) < len(self.again) / 2:
+            return Interval(math.nan, math.nan)
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        if not studentised:
+            low, high = np.quantile(finite[:, 0], tails).tolist()
+            return Interval(low, high)
+        low, high = np.quantile((finite[:, 0] - self.value) / finite[:, 1], tails).tolist()
+        return Interval(self.value - high * self.error, self.value - low * self.error)
+
+
+def draw(ratios: Sequence[Ratio], cluster: Ints, *, replicates: int = 1000, seed: int = 0) -> list[Drawn]:
+    """Draw clusters with replacement, as many as there are, the same ones for all estimates of the same rounds."""
     random = np.random.default_rng(seed)
-    groups = ratio.by_cluster(cluster)
+    widths = np.cumsum([one.numerator.shape[1] for one in ratios])
+    whole = Ratio(*(np.concatenate([getattr(one, part) for one in ratios], axis=1) for part in _PARTS))
+    groups = whole.by_cluster(cluster)
     if groups.rounds > _MOST_DRAWN:
         groups = groups.by_cluster(random.permutation(groups.rounds) % _MOST_DRAWN)
-    drawn = _drawn(groups, replicates, random)
-    finite = drawn[np.isfinite(drawn).all(axis=1)]
-    if len(finite) < replicates / 2:
-        return Interval(math.nan, math.nan)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    if not studentised:
-        low, high = np.quantile(finite[:, 0], tails).tolist()
-        return Interval(low, high)
-    low, high = np.quantile((finite[:, 0] - ratio.value) / finite[:, 1], tails).tolist()
-    error = float(_errors(groups, np.ones((1, groups.rounds)), groups.rounds)[0])
-    return Interval(ratio.value - high * error, ratio.value - low * error)
-
-
-def _drawn(groups: Ratio, replicates: int, random: np.random.Generator) -> Floats:
-    """[replicates, 2]: the estimate and its standard error in samples drawn anew."""
     count = groups.rounds
-    both = np.concatenate([groups.numerator, groups.denominator], axis=1)
-    kinds, alike = np.unique(both, axis=0, return_counts=True)
+    kinds, alike = np.unique(np.concatenate([groups.numerator, groups.denominator], axis=1), axis=0, return_counts=True)
     few = len(kinds) < count / _ALIKE  # most users of rare rewards contribute the same: then kinds are drawn
     drawn = Ratio(*np.hsplit(kinds, 2)) if few else groups
-    found = []
+    weights = alike.astype(np.float64) if few else np.ones(count)
+    each = [
+        Ratio(*(part[:, end - one.numerator.shape[1] : end] for part in (drawn.numerator, drawn.denominator)))
+        for one, end in zip(ratios, widths.tolist(), strict=True)
+    ]
+    found: list[list[Floats]] = [[] for _ in ratios]
     for size in _pieces(replicates, max(_DRAWN_AT_ONCE // drawn.rounds, 1)):
-        if few:
-            times = random.multinomial(count, alike / count, size).astype(np.float64)
-        else:
-            at = random.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
-            times = np.bincount(at.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
-        found.append(np.stack([drawn.resampled(times), _errors(drawn, times, count)], axis=1))
-    return np.concatenate(found)
+        times = _times(random, weights, count, size)
+        for one, parts in zip(each, found, strict=True):
+            parts.append(np.stack([one.resampled(times), _errors(one, times, count)], axis=1))
+    errors = [float(_errors(one, weights[None], count)[0]) for one in each]
+    return [
+        Drawn(one.value, error, np.concatenate(parts)) for one, error, parts in zip(ratios, errors, found, strict=True)
+    ]
+
+
+def _times(random: np.random.Generator, weights: Floats, count: int, size: int) -> Floats:
+    """How often each kind comes when `count` clusters are drawn, [size, kinds]; `weights`: how many there are."""
+    if len(weights) < count:
+        return random.multinomial(count, weights / count, size).astype(np.float64)
+    at = random.integers(0, count, (size, count)) + np.arange(size)[:, None] * count
+    return np.bincount(at.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
 
 
 def _pieces(whole: int, most: int) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from evaluation.ope.intervals import Interval, bootstrap, standard_error
+from evaluation.ope.intervals import Interval, standard_error, student
 from evaluation.ope.ratio import Floats, Ints, Ratio, mean
 
 MEAN_LEVEL = 0.999  # of the interval that must hold 1: of good logs one in a thousand is refused
@@ -108,7 +108,7 @@ def symmetry(ratio: Ratio, cluster: Ints) -> float:
 def _mean_interval(weights: Ratio, cluster: Ints) -> Interval:
     if standard_error(weights, cluster) <= 1e-12:  # as for a target that is the logging policy
         return Interval(weights.value - 1e-9, weights.value + 1e-9)
-    return bootstrap(weights, cluster, MEAN_LEVEL, replicates=2000)
+    return student(weights, cluster, MEAN_LEVEL)
 
 
 def _kish(values: Floats) -> float:

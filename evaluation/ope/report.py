@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evaluation.ope import intervals
-from evaluation.ope.intervals import Interval
+from evaluation.ope.intervals import Drawn, Interval
 from evaluation.ope.overlap import SYMMETRIC, Overlap, Verdict, measure, symmetry
 from evaluation.ope.ratio import Floats, Ints, Ratio, mean
 
@@ -31,13 +31,15 @@ UNBOUNDED = math.inf
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How intervals are made. `most`: the largest reward of a round that there can be; UNBOUNDED: not known."""
+    """How intervals are made. `most`: the largest reward of a round that there can be; UNBOUNDED: not known.
+    `compare`: also draw the difference against the log."""
 
     level: float = 0.95
     replicates: int = 1000
     clip: float = 20.0
     most: float = 1.0
     seed: int = 0
+    compare: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,10 @@ class Weighted:
 
 def logged_value(reward: Floats, cluster: Ints, settings: Settings) -> Estimate:
     """What the log itself earned: mean over rounds of `reward` [n, J] summed over J."""
-    return _estimate("logged", mean(reward), cluster, settings, None)
+    ratio = mean(reward)
+    (drawn,) = _drawn([ratio], cluster, settings)
+    verdict, level, symmetric = _verdict(ratio, cluster, settings)
+    return Estimate("logged", verdict, ratio.value, *drawn.interval(level), symmetry=symmetric)
 
 
 def judged(family: Weighted, cluster: Ints, settings: Settings) -> Family:
@@ -120,15 +125,30 @@ def judged(family: Weighted, cluster: Ints, settings: Settings) -> Family:
     if reasons:
         refused = [Estimate(name, "refused") for name in family.ratios]
         return Family(family.name, family.assumes, overlap, reasons, refused, certain)
+    drawable = {name: ratio for name, ratio in family.ratios.items() if name not in family.plain}
+    against = [_less(ratio, family.reward) for ratio in drawable.values()] if settings.compare else []
+    drawn = _drawn([*drawable.values(), *against], cluster, settings)
     found: dict[str, Estimate] = {}
-    for name, ratio in family.ratios.items():
-        if name in family.plain:
-            found[name] = Estimate(name, "fair", ratio.value, biased=True)
-            continue
-        found[name] = _estimate(name, ratio, cluster, settings, family.reward)
+    for at, (name, ratio) in enumerate(drawable.items()):
+        verdict, level, symmetric = _verdict(ratio, cluster, settings)
+        found[name] = Estimate(name, verdict, ratio.value, *drawn[at].interval(level), symmetry=symmetric)
+        if settings.compare:
+            difference = drawn[len(drawable) + at]
+            low, high = difference.interval(level)
+            found[name] = replace(found[name], difference=difference.value, difference_low=low, difference_high=high)
         if name in family.biased:
             found[name] = _honest(found[name], found[family.biased[name]])
+    for name in family.ratios.keys() - drawable.keys():
+        found[name] = Estimate(name, "fair", family.ratios[name].value, biased=True)
     return Family(family.name, family.assumes, overlap, reasons, list(found.values()), certain)
+
+
+def _verdict(ratio: Ratio, cluster: Ints, settings: Settings) -> tuple[Verdict, float, float]:
+    """Fair or poor, the level of the interval for that, and the symmetry it follows from."""
+    symmetric = symmetry(ratio, cluster)
+    if symmetric >= SYMMETRIC:
+        return "fair", settings.level, symmetric
+    return "poor", 1 - (1 - settings.level) * _POOR, symmetric
 
 
 def _certain(family: Weighted, flat: tuple[Floats, Floats, Ints], settings: Settings) -> Interval | None:
@@ -146,27 +166,13 @@ def _honest(biased: Estimate, whole: Estimate) -> Estimate:
     """An estimate that leaves something out is no surer of the value than the one that does not: how much it leaves
     out is known from the same rounds only. Its interval holds both."""
 
-    def hull(name: str) -> tuple[float, float]:
-        ends = [getattr(one, f"{name}{end}") for one in (biased, whole) for end in ("low", "high")]
-        return min(ends), max(ends)
+    def hull(name: str) -> dict[str, float | None]:
+        ends = [getattr(one, f"{name}_{end}" if name else end) for one in (biased, whole) for end in ("low", "high")]
+        known = [one for one in ends if one is not None]
+        both = (min(known), max(known)) if len(known) == len(ends) else (None, None)
+        return dict(zip((f"{name}_low".strip("_"), f"{name}_high".strip("_")), both, strict=True))
 
-    low, high = hull("")
-    less, more = hull("difference_")
-    return replace(
-        biased, verdict=whole.verdict, low=low, high=high, difference_low=less, difference_high=more, biased=True
-    )
-
-
-def _estimate(name: str, ratio: Ratio, cluster: Ints, settings: Settings, logged: Floats | None) -> Estimate:
-    symmetric = symmetry(ratio, cluster)
-    verdict: Verdict = "fair" if symmetric >= SYMMETRIC else "poor"
-    level = settings.level if verdict == "fair" else 1 - (1 - settings.level) * _POOR
-    low, high = _bootstrap(ratio, cluster, settings, level)
-    if logged is None:
-        return Estimate(name, verdict, ratio.value, low, high, symmetry=symmetric)
-    difference = _less(ratio, logged)
-    ends = _bootstrap(difference, cluster, settings, level)
-    return Estimate(name, verdict, ratio.value, low, high, difference.value, *ends, symmetric)
+    return replace(biased, verdict=whole.verdict, biased=True, **hull(""), **hull("difference"))  # type: ignore[arg-type]
 
 
 def _less(ratio: Ratio, logged: Floats) -> Ratio:
@@ -177,5 +183,5 @@ def _less(ratio: Ratio, logged: Floats) -> Ratio:
     )
 
 
-def _bootstrap(ratio: Ratio, cluster: Ints, settings: Settings, level: float) -> Interval:
-    return intervals.bootstrap(ratio, cluster, level, replicates=settings.replicates, seed=settings.seed)
+def _drawn(ratios: Sequence[Ratio], cluster: Ints, settings: Settings) -> list[Drawn]:
+    return intervals.draw(ratios, cluster, replicates=settings.replicates, seed=settings.seed)

