@@ -30,6 +30,7 @@ class Unusable(Exception):
 class SlateTarget:
     """Another policy over the logged candidates. None: as the decision names it.
 
+    `temperature` is the setting: where a user had one of his own, he keeps its ratio to the setting of the log.
     `terms` and `adjustments` are factors by name: 1 leaves one as it is, 0 takes it out. `size`: how many positions,
     at most as many as were shown.
     """
@@ -41,6 +42,12 @@ class SlateTarget:
     terms: Mapping[str, float] = field(default_factory=dict)
     adjustments: Mapping[str, float] = field(default_factory=dict)
 
+    def heat(self, decision: Decision) -> float:
+        """The temperature that the target would draw with."""
+        if self.temperature is None:
+            return decision.temperature
+        return self.temperature * decision.temperature / (decision.policy_temperature or decision.temperature)
+
     def logits(self, decision: Decision) -> Floats32:
         """What the target would draw from, float32 [C]. Raises Unusable when the decision does not say enough."""
         logged = _floats(decision.logits_f32)
@@ -50,7 +57,7 @@ class SlateTarget:
                 raise Unusable("the decision has beta 0, so no popularity to correct by")
             change += (self.beta / decision.beta - 1) * _floats(decision.correction_f32)
         change += _change("term", self.terms, decision.terms, logged)
-        change += _change("adjustment", self.adjustments, getattr(decision, "adjustments", {}), logged)
+        change += _change("adjustment", self.adjustments, decision.adjustments, logged)
         return logged if not change.any() else (logged + change).astype(np.float32)
 
 
@@ -146,7 +153,7 @@ class SlateLogBuilder:
         target = self._target
         size = min(target.size or len(decision.chosen), len(decision.chosen))
         pinned = np.full(size, -1, np.int64)
-        for position in getattr(decision, "pinned", []):
+        for position in decision.pinned:
             if position < size:
                 pinned[position] = decision.chosen[position]
         codes = [-1 if item is None else self._codes.setdefault(item, len(self._codes)) for item in decision.candidates]
@@ -156,7 +163,7 @@ class SlateLogBuilder:
             "logits": _floats(decision.logits_f32),
             "target_logits": target.logits(decision),
             "temperature": decision.temperature,
-            "target_temperature": decision.temperature if target.temperature is None else target.temperature,
+            "target_temperature": target.heat(decision),
             "epsilon": decision.epsilon,
             "target_epsilon": decision.epsilon if target.epsilon is None else target.epsilon,
             "pinned": pinned,

@@ -13,16 +13,22 @@ from evaluation.ope.report import Settings, judged
 from evaluation.ope.slate_log import SlateLog, SlateLogBuilder, SlateTarget
 from policy import mixture
 from policy.slate import PolicyConfig
-from streams.contracts import Decision
+from streams.contracts import Decision, Outcome
 from tests.evaluation.ope.logged import POLICY, TASTE, made
 
 N = 700
 DECISIONS, OUTCOMES = made(N)
 
 
-def built(target: SlateTarget, *, decisions: list[Decision] = DECISIONS, **options: bool) -> SlateLog:
+def built(
+    target: SlateTarget,
+    *,
+    decisions: list[Decision] = DECISIONS,
+    outcomes: list[Outcome] = OUTCOMES,
+    **options: bool,
+) -> SlateLog:
     builder = SlateLogBuilder(target, **options)
-    for outcome in OUTCOMES:
+    for outcome in outcomes:
         builder.outcome(outcome)
     for decision in decisions:
         builder.decision(decision)
@@ -59,6 +65,30 @@ def test_another_policy_has_the_probabilities_that_drawing_by_it_has() -> None:
     assert found.weight[5] == pytest.approx(position / logged[0, chosen[0], np.arange(3)], rel=1e-5)
     chain = np.cumprod(mixture.chain(logits, chosen, 0.6, 0.1)[0][0] / decision.conditional)
     assert found.prefix[5] == pytest.approx(chain, rel=1e-5)
+
+
+def test_adjustments_pins_and_temperatures_of_users_are_as_they_were_or_as_the_target_has_them() -> None:
+    decisions, outcomes = made(120, busy=True)
+    log = built(SlateTarget(), decisions=decisions, outcomes=outcomes)
+    assert not slate_families.unexplained(log).any()
+    assert slate_families.weights(log).weight == pytest.approx(1.0, abs=1e-9)
+    target = SlateTarget(temperature=0.5, adjustments={"boost": 0.0})
+    log = built(target, decisions=decisions, outcomes=outcomes)
+    found = slate_families.weights(log)
+    one, row = decisions[3], 3
+    assert one.pinned == [1] and one.temperature != 1.0
+    base, correction = (np.frombuffer(part, "<f4").astype(float) for part in (one.base_f32, one.correction_f32))
+    logged = np.frombuffer(one.logits_f32, "<f4").astype(float)
+    chosen = np.array([[one.chosen[0], one.chosen[2]]])  # what was drawn
+    wanted, was = (base + correction)[None], logged[None]
+    wanted[0, one.chosen[1]] = was[0, one.chosen[1]] = -np.inf
+    ratio = [
+        mixture.marginals(logits, 2, heat, 0.2)[0][0, chosen[0], [0, 1]]
+        for logits, heat in ((wanted, 0.5 * one.temperature), (was, one.temperature))
+    ]
+    assert found.weight[row, [0, 2]] == pytest.approx(ratio[0] / ratio[1], rel=1e-5)
+    assert found.weight[row, 1] == 1.0
+    assert found.expected[row, 1] == found.predicted[row, 1] == pytest.approx(found.following[row, 1])
 
 
 def test_intervals_hold_what_the_target_earns_when_it_is_really_run() -> None:
