@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -215,16 +216,19 @@ def _mean(held: list[bool]) -> float | None:
     return float(np.mean(held)) if held else None
 
 
-def row(one: dict[str, Any]) -> str:
-    """A line of the table, in Markdown."""
+def table(lines: list[dict[str, Any]]) -> Iterator[str]:
+    """The lines of all estimators of a family as one of Markdown."""
+    for (world, family), alike in groupby(lines, key=lambda one: (one["world"], one["family"])):
+        of = list(alike)
+        where = world if family == "actions" else f"{world}: {family}"
+        widths = [None if one["width"] is None else one["width"] / one["value"] for one in of]
+        cells = [_share([of[0]["refused"]]), _share([one["poor"] for one in of])]
+        cells += [_share([one["covered"] for one in of]), " / ".join("–" if w is None else f"{w:.2f}" for w in widths)]
+        yield "| " + " | ".join([where, *cells, _share([of[0]["certain_covered"]])]) + " |"
 
-    def share(value: float | None) -> str:
-        return "–" if value is None else f"{100 * value:.1f}%"
 
-    where = one["world"] if one["family"] in ("actions", "") else f"{one['world']} ({one['family']})"
-    cells = [where, one["estimator"], share(one["refused"]), share(one["poor"]), share(one["covered"])]
-    width = "–" if one["width"] is None else f"{one['width'] / one['value']:.2f}"
-    return "| " + " | ".join([*cells, width, share(one["certain_covered"])]) + " |"
+def _share(values: list[float | None]) -> str:
+    return " / ".join("–" if value is None else f"{100 * value:.1f}" for value in values)
 
 
 def main() -> None:
@@ -233,14 +237,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", help="worlds whose name begins so", default="")
     options = parser.parse_args()
-    print("| world | estimator | refused | widened | covered | width / value | certain covered |")
-    print("|---|---|---|---|---|---|---|")
+    print("In %; of IPS / SNIPS / DR.\n")
+    print("| world | refused | widened | covered | width / value | certain covered |")
+    print("|---|---|---|---|---|---|")
     lines = []
     for world in WORLDS:
         if world.name.startswith(options.only):
-            for one in measured(world, options.replications):
-                lines.append(one)
-                print(row(one), flush=True)
+            found = list(measured(world, options.replications))
+            lines += found
+            print("\n".join(table(found)), flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(lines, indent=1) + "\n")
 

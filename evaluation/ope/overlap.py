@@ -50,10 +50,15 @@ class Overlap:
     clipped: float
     rewarded: float
 
+    @property
+    def mean_is_one(self) -> bool:
+        """Whether the mean weight may be 1, as that of right propensities is."""
+        return self.mean_low <= 1 <= self.mean_high
+
     def refusals(self) -> list[str]:
         """Why nothing should be said; empty: something can be."""
         found = []
-        if not self.mean_low <= 1 <= self.mean_high:
+        if not self.mean_is_one:
             found.append(
                 f"the mean weight is {self.mean:.3g}, its 99.9% interval {self.mean_low:.3g} to {self.mean_high:.3g} "
                 "excludes 1: propensities are wrong, or the target shows what the log hardly ever did"

@@ -78,7 +78,7 @@ class Family:
         reasons: why it is refused; empty: it is not.
         estimates: one for each estimator.
         certain: the interval by empirical Bernstein bounds, for every n and any skewness; None where rewards have no
-            known maximum.
+            known maximum, or the mean weight is not 1.
     """
 
     name: str
@@ -120,7 +120,7 @@ def judged(family: Weighted, cluster: Ints, settings: Settings) -> Family:
     """Say what can be said; `cluster` int64 [n] says whose each round is."""
     flat = family.weight.ravel(), family.reward.ravel(), np.repeat(cluster, family.weight.shape[1])
     overlap = measure(*flat, settings.clip)
-    certain = _certain(family, flat, settings)
+    certain = _certain(family, flat, settings) if overlap.mean_is_one else None
     reasons = overlap.refusals()
     if reasons:
         refused = [Estimate(name, "refused") for name in family.ratios]

@@ -116,6 +116,7 @@ def test_a_log_that_cannot_say_refuses_with_reasons_and_exit_status(tmp_path: Pa
     path = rounds_file(tmp_path, target={"a": 0.0, "b": 0.05, "c": 0.1})
     found = run("--log", path, code=1)
     (reason,) = found["families"][0]["reasons"]
+    assert found["families"][0]["certain"] is None
     assert "excludes 1: propensities are wrong, or the target shows what the log hardly ever did" in reason
     assert all(one["value"] is None and one["verdict"] == "refused" for one in estimates(found).values())
     shown = runner.invoke(app, ["ope", "--log", str(path), "--replicates", "100"])
