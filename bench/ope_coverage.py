@@ -195,7 +195,7 @@ def measured(world: World, replications: int) -> Iterator[dict[str, Any]]:
             "covered_fair": _mean(kinds["fair"]),
             "covered_poor": _mean(kinds["poor"]),
             "width": float(np.median([width for _, _, width in spoken])) if spoken else None,
-            "certain_covered": _mean(certain[family_name]),
+            "certain_covered": _mean(certain.get(family_name, [])),
         }
 
 

@@ -23,7 +23,7 @@ def test_where_policies_are_alike_intervals_hold_the_value(world) -> None:
 
 def test_where_they_are_not_nothing_is_said_or_the_interval_is_widened() -> None:
     for world in (
-        single("wrong", 7, rounds=1000, rate=0.1, shift=0.5, wrong=1.5),
+        single("wrong", 7, rounds=1500, rate=0.1, shift=0.5, wrong=1.5),
         slate("upside down", 11, rounds=600, rate=0.1, temperature=-0.1, epsilon=0.0),
     ):
         for one in measured(world, 8):
