@@ -211,7 +211,7 @@ class Counts:
         Args:
             recent: [n, L] as for `learn`.
             rows: [n, C] candidates of n events, -1: none.
-            surplus: [n, C] by how much the blend's chances of each were too high.
+            surplus: [n, C] by how much the blend's chances of each were too high, 0 where there is none.
         """
         if self.config.learned is None:
             return
@@ -219,10 +219,9 @@ class Counts:
         step = -self.config.learned.rate * self.config.learned.ages
         for start in range(0, len(rows), CORRECTED):
             part = slice(start, start + CORRECTED)
-            # The last column is for what is no candidate, and for empty places, whose neighbour is -1.
+            # The last column is for what is no candidate (surplus 0) and for empty places (neighbour -1).
             wrong = np.zeros((len(rows[part]), len(self) + 1), np.float32)
             np.put_along_axis(wrong, rows[part], surplus[part], axis=1)
-            wrong[:, -1] = 0
             event, age = np.nonzero(recent[part] >= 0)
             items = recent[part][event, age]
             self._pairs.shift(items, step[age, None] * wrong[event[:, None], self._pairs.neighbours[items]], at)

@@ -284,3 +284,15 @@ def test_corrections_go_on_from_a_state() -> None:
         again = Counts.restore(CORRECTED, again.state())
     for name, array in counts.arrays().items():
         np.testing.assert_array_equal(again.arrays()[name], array, err_msg=name)
+
+
+def test_counts_that_are_made_small_again_leave_corrections_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, recent = learned(list(stream(300)), CORRECTED)
+    counts.correct(np.arange(ITEMS)[:, None], *some_surplus(ITEMS))
+    before = zip_pairs(counts.arrays())
+    worth = counts._own.worth.max()
+    monkeypatch.setattr("models.counts._RESCALE_AT", 2.0)
+    teach(counts, recent, [(0, 3)])
+    assert counts._own.worth.max() < worth
+    after = zip_pairs(counts.arrays())
+    assert any(before.values()) and {pair: after[pair] for pair in before if pair in after} == before

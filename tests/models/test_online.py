@@ -326,7 +326,7 @@ def test_counts_and_blend_are_in_the_release(trainer: OnlineTrainer) -> None:
         trainer.learn(backwards(seed))
     release = trainer.release()
     assert release.source == "near"
-    for name in ("blend.weights", "counts.pairs.near.values"):
+    for name in ("blend.weights", "counts.pairs.near.values", "counts.pairs.learned.values"):
         assert np.abs(release.arrays[name] - before.arrays[name]).max() > 1e-3
 
 
