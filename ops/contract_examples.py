@@ -13,9 +13,13 @@ from msgspec import Struct
 from streams.contracts import (
     Ages,
     Cause,
+    ClicksState,
     Decision,
+    DriftSignal,
+    DriftState,
     Erase,
     EstimatorSnapshot,
+    ExaminationState,
     ExposureState,
     FrequencyState,
     Impression,
@@ -26,7 +30,9 @@ from streams.contracts import (
     Recommendation,
     ReleasePointer,
     Request,
+    RewardState,
     RoundEnds,
+    SwapState,
     TrainerState,
 )
 
@@ -166,6 +172,38 @@ EXAMPLES: tuple[Struct, ...] = (
             iterations=828,
         ),
         calibration_error=0.018,
+        clicks=ClicksState(
+            examination=ExaminationState(
+                half_life=5000.0,
+                contexts=["", "1-4"],
+                positions=2,
+                clicks_f64=b64decode("AAAAAAAASUAAAAAAAAA5QAAAAAAAAChAAAAAAAAAFEA="),
+                expected_f64=b64decode("AAAAAAAASUAAAAAAAABEQAAAAAAAAChAAAAAAAAAJEA="),
+            ),
+            reward=RewardState(
+                bits=15,
+                memory=5000.0,
+                bucket_i32=b64decode("EQAAAGICAAA="),
+                weight_f64=b64decode("AAAAAAAA4D8AAAAAAADQvw=="),
+                information_f64=b64decode("AAAAAAAAEEAAAAAAAAAAQA=="),
+            ),
+            swaps=SwapState(
+                half_life=100_000.0,
+                positions=2,
+                scale=1.0,
+                cell_i32=b64decode("AAAAAAEAAAA="),
+                shown_f64=b64decode("AAAAAAAAWUAAAAAAAAAAQA=="),
+                clicks_f64=b64decode("AAAAAAAAJEAAAAAAAADwPw=="),
+            ),
+            outcomes=790,
+        ),
+        drift=DriftState(
+            updates=790,
+            quiet=0,
+            alarms={"position 3": 1},
+            last={"position 3": 512},
+            signals=[DriftSignal("position 1", 1.25, 0.5, False, "")],
+        ),
     ),
     TrainerState(
         checkpoint="driftline-96-5f0c77d1",

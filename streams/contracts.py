@@ -270,6 +270,10 @@ class Outcome(Struct, frozen=True, gc=False):
         dict[str, int], Meta(description="fairness: how many of the candidates are of each item group")
     ] = {}
     pinned: Annotated[list[int], Meta(description="indices into `items` of what was not drawn, as published")] = []
+    swapped: Annotated[
+        list[int],
+        Meta(description="two positions, from 0, that were exchanged after the draw, to learn how they are looked at"),
+    ] = []
 
 
 class ReleasePointer(Struct, frozen=True, gc=False, tag="release", tag_field="kind"):
@@ -326,6 +330,69 @@ class FairnessState(Struct, frozen=True, gc=False):
     age: Annotated[float, Meta(description="Σ over slates of outcomes learned since the estimate of each")]
 
 
+class ExaminationState(Struct, frozen=True, gc=False):
+    """How likely each position is looked at, by context, beside the first: η = Σ w·c / Σ w·r̂."""
+
+    half_life: Annotated[float, Meta(description="slates after which one counts half")]
+    contexts: Annotated[list[str], Meta(description="segments of users; the first, empty, is all of them")]
+    positions: Annotated[int, Meta(ge=1)]
+    clicks_f64: Annotated[bytes, Meta(description="float64[contexts·positions]: Σ w·c, fading")]
+    expected_f64: Annotated[bytes, Meta(description="float64[contexts·positions]: Σ w·r̂, fading")]
+
+
+class RewardState(Struct, frozen=True, gc=False):
+    """P(click | looked at): logistic regression over hashed indicators; parallel arrays by bucket."""
+
+    bits: Annotated[int, Meta(ge=1, le=30, description="indicators are hashed to 2^bits buckets")]
+    memory: Annotated[float, Meta(description="observations of a bucket after which one counts 1/e")]
+    bucket_i32: Annotated[bytes, Meta(description="int32[n]: buckets that have learned something, ascending")]
+    weight_f64: Annotated[bytes, Meta(description="float64[n]")]
+    information_f64: Annotated[bytes, Meta(description="float64[n]: Fisher information gathered, fading")]
+
+
+class SwapState(Struct, frozen=True, gc=False):
+    """What exchanged and randomly ordered slates say of examination: counts by intended and shown position."""
+
+    half_life: Annotated[float, Meta(description="slates after which one counts half")]
+    positions: Annotated[int, Meta(ge=1)]
+    scale: Annotated[float, Meta(description="unit of the counts")]
+    cell_i32: Annotated[bytes, Meta(description="int32[n]: intended · positions + shown; the last row: random order")]
+    shown_f64: Annotated[bytes, Meta(description="float64[n]")]
+    clicks_f64: Annotated[bytes, Meta(description="float64[n]")]
+
+
+class ClicksState(Struct, frozen=True, gc=False):
+    """What clicks teach: examination and reward, learned from each other, and their check by experiment."""
+
+    examination: ExaminationState
+    reward: RewardState
+    swaps: SwapState
+    outcomes: Annotated[int, Meta(ge=0, description="outcomes that they learned from")]
+    disagree: Annotated[
+        list[int], Meta(description="positions, from 0, at which swaps contradict the examination that was learned")
+    ] = []
+
+
+class DriftSignal(Struct, frozen=True, gc=False):
+    """One stream of residuals, observed − expected, that is watched."""
+
+    name: str
+    up: Annotated[float, Meta(description="Page's sum of what was too much")]
+    down: Annotated[float, Meta(description="and of what was too little")]
+    changed: Annotated[bool, Meta(description="ADWIN has seen a change")]
+    adwin: Annotated[str, Meta(description="its state, hex")]
+
+
+class DriftState(Struct, frozen=True, gc=False):
+    """Whether what is observed has left what the estimators expect."""
+
+    updates: Annotated[int, Meta(ge=0)]
+    quiet: Annotated[int, Meta(ge=0, description="updates until an alarm is possible")]
+    alarms: Annotated[dict[str, int], Meta(description="alarms so far, by signal")]
+    last: Annotated[dict[str, int], Meta(description="at which update each signal was alarmed last")]
+    signals: list[DriftSignal]
+
+
 class EstimatorSnapshot(Struct, frozen=True, gc=False, tag="estimator", tag_field="kind"):
     """Topic `models`, key `estimator`: the online estimators, and the offsets that they have learned from."""
 
@@ -339,6 +406,8 @@ class EstimatorSnapshot(Struct, frozen=True, gc=False, tag="estimator", tag_fiel
         float | None, Meta(description="of the exposure model against logged inclusion propensities; null: none yet")
     ]
     fairness: FairnessState | None = None
+    clicks: Annotated[ClicksState | None, Meta(description="null: an older driftline's")] = None
+    drift: DriftState | None = None
 
 
 class RoundEnds(Struct, frozen=True, gc=False):

@@ -23,6 +23,7 @@ class FairnessPart:
     """Sums by group pair, `policy.group_rates`."""
 
     name: ClassVar[str] = "fairness"
+    signals: ClassVar[tuple[str, ...]] = ("segment",)
 
     def __init__(self, rates: GroupRates | None = None) -> None:
         self.rates = rates or GroupRates()

@@ -27,6 +27,8 @@ FREQUENCY_WIDTH = 4096
 """Cells a row: 0.4 MB in all. With 1,700 items an estimate is typically a fifth off; with 1,250 cells half."""
 
 EXPOSURE_BITS = 15
+EXPOSURE_UNIT = 0.5
+"""Of the residuals of exposure: a predicted inclusion probability that is .05 off on average is no drift."""
 HOUR_MS = 3_600_000
 SEGMENT_EDGES = (1, 5, 20, 100)
 SEGMENTS = ("0", "1-4", "5-19", "20-99", "100+")
@@ -45,7 +47,8 @@ class Seen:
         step: outcomes learned before this one.
         examination: P(the user looks at a position) of the shown items, [n]; None: no part has said it.
         segment, hour: of the user, by the events he had; of the day, UTC.
-        residuals: by signal, mean observed − expected of this outcome; parts write them before they learn, drift reads.
+        residuals: by signal, observed − expected of this outcome, in standard deviations: a part writes them before it
+            learns, drift reads them.
     """
 
     outcome: Outcome
@@ -73,6 +76,8 @@ class Part(Protocol):
 
     name: ClassVar[str]
     """Its field in `EstimatorSnapshot`."""
+    signals: ClassVar[tuple[str, ...]]
+    """First words of the signals whose drift it is to be quickened by."""
 
     def learn(self, seen: Seen) -> None:
         """Learn from one outcome, which has been checked."""
@@ -92,6 +97,7 @@ class FrequencyPart:
     """How often each item is shown. Learns last: the others want the popularity from before the outcome."""
 
     name: ClassVar[str] = "frequency"
+    signals: ClassVar[tuple[str, ...]] = ("exposure",)
 
     def __init__(self, frequency: StreamingFrequency | None = None) -> None:
         self.frequency = frequency or StreamingFrequency(width=FREQUENCY_WIDTH)
@@ -118,6 +124,7 @@ class ExposurePart:
     """Which candidates get shown, and how far predictions of it lie from the probabilities that the policy logged."""
 
     name: ClassVar[str] = "exposure"
+    signals: ClassVar[tuple[str, ...]] = ("exposure",)
 
     def __init__(self, exposure: ExposureModel | None = None) -> None:
         self.exposure = exposure or ExposureModel(EXPOSURE_BITS)
@@ -126,15 +133,19 @@ class ExposurePart:
     def learn(self, seen: Seen) -> None:
         """One observation for each shown and each unshown item, audited first."""
         observations = self._observations(seen) if _has_contrast(seen.outcome) else []
-        errors = weight_of_errors = 0.0
+        rate = len(seen.outcome.items) / max(seen.outcome.candidates, 1)
+        errors: dict[str, list[tuple[float, float]]] = {}
         for features, _, weight, logged in observations:
             if logged is not None:
                 predicted = self.exposure.predict_one(features)
                 self.audit.update(predicted, logged, weight)
-                errors += weight * (logged - predicted)
-                weight_of_errors += weight
-        if weight_of_errors:
-            seen.residuals["exposure"] = errors / weight_of_errors
+                # Slates are of one size: errors over all candidates cancel whatever happens, so those of the
+                # favourites and of the others are told apart.
+                signal = "exposure likely" if predicted > rate else "exposure unlikely"
+                errors.setdefault(signal, []).append((weight, logged - predicted))
+        for signal, found in errors.items():
+            mean = sum(weight * error for weight, error in found) / max(sum(weight for weight, _ in found), 1e-9)
+            seen.residuals[signal] = mean / EXPOSURE_UNIT
         for features, shown, weight, _ in observations:
             self.exposure.learn_one(features, shown, weight)
 
@@ -227,9 +238,9 @@ def unpack_frequency(state: FrequencyState) -> StreamingFrequency:
     """The estimator of a message. Raises ValueError when an array has not rows·width numbers."""
     shape = (state.rows, state.width)
     arrays = {
-        "last": _array("frequency.last_i64", state.last_i64, "<i8", shape),
-        "gap": _array("frequency.gap_f64", state.gap_f64, "<f8", shape),
-        "hits": _array("frequency.hits_i64", state.hits_i64, "<i8", shape),
+        "last": array("frequency.last_i64", state.last_i64, "<i8", shape),
+        "gap": array("frequency.gap_f64", state.gap_f64, "<f8", shape),
+        "hits": array("frequency.hits_i64", state.hits_i64, "<i8", shape),
     }
     return StreamingFrequency.from_state({"alpha": state.alpha, "start": state.start, "step": state.step, **arrays})
 
@@ -253,17 +264,18 @@ def unpack_exposure(state: ExposureState) -> ExposureModel:
     """The model of a message. Raises ValueError when its arrays differ in length or a bucket is out of range."""
     shape = (len(state.bucket_i32) // 4,)
     columns = [
-        _array("exposure.bucket_i32", state.bucket_i32, "<i4", shape),
-        _array("exposure.weight_f64", state.weight_f64, "<f8", shape),
-        _array("exposure.z_f64", state.z_f64, "<f8", shape),
-        _array("exposure.n_f64", state.n_f64, "<f8", shape),
+        array("exposure.bucket_i32", state.bucket_i32, "<i4", shape),
+        array("exposure.weight_f64", state.weight_f64, "<f8", shape),
+        array("exposure.z_f64", state.z_f64, "<f8", shape),
+        array("exposure.n_f64", state.n_f64, "<f8", shape),
     ]
     buckets = list(zip(*(column.tolist() for column in columns), strict=True))
     numbers = {"bits": state.bits, "intercept": state.intercept, "iterations": state.iterations}
     return ExposureModel.from_state({"buckets": buckets, **numbers})
 
 
-def _array(name: str, data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def array(name: str, data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array of a message's field. Raises ValueError naming it when it has another number of bytes."""
     expected = np.dtype(dtype).itemsize * math.prod(shape)
     if len(data) != expected:
         raise ValueError(f"{name} holds {len(data)} bytes, expected {expected}: {shape} of {dtype}")

@@ -11,16 +11,21 @@ import hashlib
 from collections.abc import Mapping
 from typing import TypeVar
 
+from policy.drift import Alarm
 from policy.exposure import ExposureModel
 from policy.frequency import StreamingFrequency
 from streams.contracts import EstimatorSnapshot, Outcome, encode
+from streams.estimator_clicks import ClicksPart, DriftPart
 from streams.estimator_fairness import FairnessPart
 from streams.estimator_parts import ExposurePart, FrequencyPart, Part, Seen, StoredAudit
 
 P = TypeVar("P", bound=Part)
 
-PARTS: tuple[type[Part], ...] = (ExposurePart, FairnessPart, FrequencyPart)
+PARTS: tuple[type[Part], ...] = (ExposurePart, ClicksPart, FairnessPart, DriftPart, FrequencyPart)
 """In the order in which they learn from an outcome."""
+
+QUICKENED = 8.0
+"""After an alarm, what comes next counts so many times as much beside what was known."""
 
 
 class Estimators:
@@ -32,8 +37,8 @@ class Estimators:
         self.parts = {part.name: known.get(part.name) or part() for part in PARTS}
         self.outcomes = 0
 
-    def learn(self, outcome: Outcome) -> None:
-        """Learn from one outcome.
+    def learn(self, outcome: Outcome) -> list[Alarm]:
+        """Learn from one outcome; the drift that it gave away, which the parts concerned have been quickened by.
 
         Raises ValueError for one that contradicts itself; nothing is learned from it then.
         """
@@ -41,6 +46,12 @@ class Estimators:
         for part in self.parts.values():
             part.learn(seen)
         self.outcomes += 1
+        alarms = self.part(DriftPart).take()
+        drifted = {alarm.signal.split()[0] for alarm in alarms}
+        for part in self.parts.values():
+            if drifted & {*part.signals}:
+                part.quicken(QUICKENED)
+        return alarms
 
     def part(self, kind: type[P]) -> P:
         """The part of a kind."""

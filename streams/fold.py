@@ -275,6 +275,7 @@ def _outcome(touched: Touched, slate: OpenSlate, closed: int, reason: Literal["w
         estimator=slate.estimator,
         group=touched.state.group,
         uniform=slate.uniform,
+        swapped=slate.swapped,
         steered=slate.steered,
         item_groups=slate.item_groups,
         group_candidates=slate.group_candidates,

@@ -25,6 +25,7 @@ from aiokafka.errors import KafkaError
 from streams.cluster import Cluster
 from streams.contracts import Outcome
 from streams.election import Duty, Member, Seat, Term
+from streams.estimator_clicks import ClicksPart, DriftPart
 from streams.estimators import Estimators
 from streams.releases import SnapshotWriter, read_models
 from streams.restore import partitions_of
@@ -95,6 +96,8 @@ class EstimatorTerm:
             "estimator": self.published,
             "outcomes": self.estimators.outcomes,
             "calibration_error": self.estimators.calibration_error,
+            "drift_alarms": sum(self.estimators.part(DriftPart).watch.alarms.values()),
+            "examination_contradicted_at": [at + 1 for at in self.estimators.part(ClicksPart).disagree],
             "bad_records": self.bad,
             "lag": self.lag,
         }
@@ -140,7 +143,10 @@ class EstimatorTerm:
         """In the compute thread, so that heartbeats go on."""
         for record in records:
             try:
-                self.estimators.learn(_decoder.decode(record.value or b""))
+                for alarm in self.estimators.learn(_decoder.decode(record.value or b"")):
+                    way = "more" if alarm.up else "less"
+                    told = f"drift: {alarm.signal} is {way} than expected; what comes next counts more"
+                    log.warning(told, by=alarm.by, partition=record.partition, offset=record.offset)
             except ValueError as error:  # of msgspec, too
                 self.bad += 1
                 log.warning("outcome skipped", partition=record.partition, offset=record.offset, error=str(error))

@@ -78,6 +78,7 @@ class OpenSlate(Struct, array_like=True):
     item_groups: list[str | None] = []
     group_candidates: dict[str, int] = {}
     pinned: list[int] = []
+    swapped: list[int] = []
 
     def credit(self, item: str, weight: float) -> None:
         if not self.rewards:

@@ -16,12 +16,17 @@ POLICY = PolicyConfig(k=10, candidates=50, injected=2, temperature=0.35, epsilon
 
 
 def slates(
-    count: int, seed: int, items: int = 200, batch: int = 100
+    count: int, seed: int, items: int = 200, batch: int = 100, flip: int | None = None
 ) -> Iterator[tuple[Outcome, list[str], NDArray[np.float64]]]:
-    """Yield an outcome, and what it does not tell: all candidates with their inclusion probabilities."""
+    """Yield an outcome, and what it does not tell: all candidates with their inclusion probabilities.
+
+    From slate `flip` on, a multiple of `batch`, what was worst is best.
+    """
     random = np.random.default_rng(seed)
     quality = random.normal(0, 0.5, items)
     for first in range(0, count, batch):
+        if first == flip:
+            quality = -quality
         columns = np.argsort(random.random((batch, items)), axis=1)[:, : POLICY.width]
         logits = (quality[columns] + random.normal(0, 0.2, columns.shape)).astype(np.float32)
         hashes = columns.astype(np.uint64)

@@ -115,6 +115,8 @@ async def test_learns_what_there_is_and_what_comes(config, topics, wire):
         "estimator": snapshot.estimator,
         "outcomes": 300,
         "calibration_error": snapshot.calibration_error,
+        "drift_alarms": 0,
+        "examination_contradicted_at": [],
         "bad_records": 0,
         "lag": 0,
     }
@@ -167,7 +169,7 @@ learn = Estimators.learn
 
 def slowly(self, outcome):
     time.sleep(0.0005)
-    learn(self, outcome)
+    return learn(self, outcome)
 
 Estimators.learn = slowly
 bootstrap, app, outcomes, models, session = sys.argv[1:]
