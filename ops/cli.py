@@ -25,6 +25,7 @@ from ops.commands import (
     interest,
     kafka,
     learn,
+    metrics,
     ope,
     read,
     replay,
@@ -68,6 +69,7 @@ app.command("ope")(ope.ope)
 app.command("chaos")(chaos.chaos)
 app.add_typer(rules.app, name="rules", help="Business rules: boost, bury, pin, filter, cap.")
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")
+app.command("metrics")(metrics.metrics)
 app.command("settings")(settings.settings)
 
 

@@ -122,6 +122,7 @@ def worker_config(settings: Settings, cluster: Cluster) -> WorkerConfig:
             limits=state_limits(settings),
             filter_seen=settings.policy_filter_seen,
             cached_users=settings.worker_cached_users,
+            traced=settings.tracing,
             arrangement=arrangement(settings),
             rules_file=settings.arrange_rules,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 from ops.errors import CliError
 from ops.kafka import bootstrap, reachable
 from ops.kafka.refusals import PERMISSIONS
-from ops.logs import Repeats
-from ops.settings import Settings
+from ops.logs import Repeats, without_words
+from ops.settings import DEBUG_VARIABLE, Settings
 
 if TYPE_CHECKING:
     from streams.acls import Role
@@ -82,9 +83,13 @@ def require_state_folder(settings: Settings) -> None:
 
 
 def configure_logs() -> None:
-    """Log to standard error: readable on a terminal, JSON elsewhere."""
+    """Log to standard error: readable on a terminal, JSON elsewhere.
+
+    No payload and no id of a user or item is logged above debug, which DRIFTLINE_DEBUG=1 shows.
+    """
     import structlog
 
+    debugging = os.environ.get(DEBUG_VARIABLE) == "1"
     renderer = (
         structlog.dev.ConsoleRenderer()
         if sys.stderr.isatty()
@@ -94,10 +99,10 @@ def configure_logs() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.format_exc_info if debugging else without_words,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debugging else logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     logging.basicConfig(

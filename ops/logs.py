@@ -6,8 +6,21 @@ Knows nothing about what is logged.
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+
+def without_words(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For structlog: an exception is logged as its types and the way to it; its words may hold what a message said."""
+    from streams.blame import way
+
+    told = event.pop("exc_info", None)
+    error = told if isinstance(told, BaseException) else (sys.exc_info()[1] if told else None)
+    if error is not None:
+        event["way"] = way(error)
+    return event
 
 
 class Repeats(logging.Filter):

@@ -198,6 +198,10 @@ class Settings(BaseSettings):
     )
     worker_web_port: int = _setting(0, "of the worker's web pages; 0: none", "port", ge=0, le=65_535)
 
+    tracing: bool = _setting(
+        False, "send spans of traced events, where OTEL_EXPORTER_OTLP_ENDPOINT says; needs driftline[tracing]"
+    )
+
     learner_publish_every_s: float = _setting(2.0, "how often new estimates reach the workers", "s", gt=0)
     learner_trains: bool = _setting(True, "go on training the weights while they are served")
     learner_round_events: int = _setting(256, "events that are learned at a time", "events", ge=1, le=100_000)

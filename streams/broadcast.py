@@ -22,6 +22,7 @@ from aiokafka.errors import KafkaError
 
 from models.serving import ServingModel
 from policy.frequency import StreamingFrequency
+from streams.blame import told, way
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import EstimatorSnapshot, ItemVector, ModelMessage, ReleasePointer
 from streams.damage import damaged
@@ -66,6 +67,8 @@ class Shelf:
         self._next_position: tuple[int, ...] = ()
         self._next_estimates: tuple[EstimatorSnapshot, StreamingFrequency] | None = None
         self._world: World | None = None
+        self.items_wait_since: float | None = None
+        """Since when (monotonic) an item change has waited to be applied; None: none waits."""
 
     def world(self) -> World:
         """Return the world as it is now: what was told since the last call is applied first."""
@@ -73,6 +76,7 @@ class Shelf:
             world, items, position = self._next_world, self._next_items, self._next_position
             estimates = self._next_estimates
             self._next_world, self._next_items, self._next_estimates = None, {}, None
+            self.items_wait_since = None
         if world is not None:
             self._world = world
         if self._world is None:
@@ -82,8 +86,8 @@ class Shelf:
                 self._world.apply(list(items.items()), position)
             if estimates is not None:
                 self._world.estimate(*estimates)
-        except Exception:
-            log.exception("a change of the world was dropped", items=len(items))
+        except Exception as error:
+            log.error("a change of the world was dropped", items=len(items), way=way(error))
         return self._world
 
     @property
@@ -100,6 +104,8 @@ class Shelf:
                 self._items[item] = vector
         with self._lock:
             self._next_items.update(changes)
+            if self.items_wait_since is None:
+                self.items_wait_since = time.monotonic()
             self._next_position = position
 
     def tell_estimator(self, snapshot: EstimatorSnapshot) -> None:
@@ -147,7 +153,7 @@ class Broadcast:
     """Follows `item_vectors` and `models`; `ready` is set once both were read to their end and a release is there.
 
     `unreadable`: partitions with a batch that cannot be read, and when (monotonic) it is tried again; since it was
-    met nothing of that partition has been known.
+    met nothing of that partition has been known. `caught_up`: when (monotonic) `item_vectors` was last read to its end.
     """
 
     def __init__(self, cluster: Cluster, topics: Topics, load: Load) -> None:
@@ -158,11 +164,17 @@ class Broadcast:
         self._position: dict[int, int] = {}
         self._next: dict[TopicPartition, int] = {}  # the offset after the last record read
         self.unreadable: dict[TopicPartition, float] = {}
+        self.caught_up: float | None = None
         self.ready = asyncio.Event()
 
     def world(self) -> World:
         """Return the current world; for the worker's compute thread."""
         return self._shelf.world()
+
+    @property
+    def items_wait_since(self) -> float | None:
+        """Since when (monotonic) an item change has waited for the next batch; None: none waits."""
+        return self._shelf.items_wait_since
 
     @property
     def loaded(self) -> World | None:
@@ -216,6 +228,15 @@ class Broadcast:
             self._next[source] = records[-1].offset + 1
             self.unreadable.pop(source, None)
         await self._in_thread(self._tell, batches)
+        await self._look_how_far(consumer)
+
+    async def _look_how_far(self, consumer: AIOKafkaConsumer) -> None:
+        for source in self._next:
+            if source.topic == self._topics.item_vectors:
+                end = consumer.highwater(source)
+                if end is None or source in self.unreadable or await consumer.position(source) < end:
+                    return
+        self.caught_up = time.monotonic()
 
     async def _wait_after(self, error: KafkaError, consumer: AIOKafkaConsumer) -> None:
         """Leave a partition with a damaged batch alone for a while: the others are read on."""
@@ -250,7 +271,8 @@ class Broadcast:
                         self._position[source.partition] = record.offset + 1
                         changes.append(item_change(record))
                 except (msgspec.MsgspecError, BadMessage, UnicodeDecodeError) as error:
-                    log.warning("record left out", topic=source.topic, offset=record.offset, error=str(error))
+                    log.warning("record left out", topic=source.topic, offset=record.offset, error=told(error))
+                    log.debug("why it was left out", error=str(error))
         if changes:
             self._shelf.tell_items(changes, self._positions())
         for message in _latest_of_each(messages):

@@ -12,7 +12,8 @@ Faust reads uncommitted, so an item whose transaction was aborted is embedded to
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import time
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -25,11 +26,13 @@ import structlog
 from mode.supervisors import CrashingSupervisor
 from msgspec import Struct
 from numpy.typing import NDArray
+from prometheus_client import generate_latest
 
 from streams.cluster import Cluster
 from streams.contracts import Item, ItemVector, encode, item_text
 from streams.deadletters import dead_letter_headers
-from streams.host import faust_connection
+from streams.host import faust_connection, pages, web_options
+from streams.measures import SECONDS, Histogram
 from streams.names import Topics
 from streams.validation import BadMessage, decode_item
 
@@ -58,12 +61,33 @@ class EmbedderConfig(Struct, frozen=True):
     session_timeout_s: float = 10.0  # a silent embedder loses its partitions after this
     remembered: int = 10_000  # vectors kept to spare encoding a text again
     attempts: int = 5  # per batch, before the process gives up
+    web_port: int = 0  # of its pages; 0: none
+
+
+class EmbedderMeasures:
+    """What an embedder has done since its start; `ready`: it has its share of the items, and goes on."""
+
+    def __init__(self) -> None:
+        self.encoded = self.remembered = 0
+        self.seconds = Histogram(SECONDS)
+        self.dead: Counter[str] = Counter()
+        self.ready = False
+
+    def status(self) -> dict[str, Any]:
+        """What the health page says."""
+        return {
+            "ready": self.ready,
+            "encoded": self.encoded,
+            "remembered": self.remembered,
+            "dead_letters": dict(self.dead),
+        }
 
 
 class VectorCache:
     """Vectors by hash of their text, so that an item sent again with the same text costs no encoding."""
 
-    def __init__(self, encoder: TextEncoder, size: int) -> None:
+    def __init__(self, encoder: TextEncoder, size: int, measures: EmbedderMeasures | None = None) -> None:
+        self._measures = measures or EmbedderMeasures()
         self._encoder = encoder
         self._size = size
         self._vectors: OrderedDict[str, bytes] = OrderedDict()
@@ -77,6 +101,8 @@ class VectorCache:
         known = {key: self._vectors[key] for key in texts if key in self._vectors}
         unknown = [key for key in texts if key not in known]
         known |= zip(unknown, self._encode([texts[key] for key in unknown]), strict=True)
+        self._measures.encoded += len(unknown)
+        self._measures.remembered += len(items) - len(unknown)
         self._remember(known)
         return [self._message(item, known) for item in items]
 
@@ -128,14 +154,17 @@ class Outgoing(NamedTuple):
 class Embedder:
     """What a batch of item records becomes: vectors, tombstones, dead letters; in the order they came."""
 
-    def __init__(self, encoder: TextEncoder, config: EmbedderConfig) -> None:
+    def __init__(self, encoder: TextEncoder, config: EmbedderConfig, measures: EmbedderMeasures | None = None) -> None:
         self._topics = config.topics
-        self._cache = VectorCache(encoder, config.remembered)
+        self.measures = measures or EmbedderMeasures()
+        self._cache = VectorCache(encoder, config.remembered, self.measures)
 
     def outgoing(self, records: Sequence[Any]) -> list[Outgoing]:
         """Return what each record (a Kafka message: key, value, headers, topic, …) is to be answered with."""
+        started = time.perf_counter()
         read = [self._read(record) for record in records]
         vectors = iter(self._cache.vectors([answer for answer in read if isinstance(answer, Item)]))
+        self.measures.seconds.add(time.perf_counter() - started)
         return [self._vector(next(vectors)) if isinstance(answer, Item) else answer for answer in read]
 
     def _read(self, record: Any) -> Item | Outgoing:
@@ -152,6 +181,7 @@ class Embedder:
         return Outgoing(self._topics.item_vectors, vector.item.encode(), encode(vector), [])
 
     def _dead_letter(self, record: Any, bad: BadMessage) -> Outgoing:
+        self.measures.dead[bad.reason] += 1
         place = (record.topic, record.partition, record.offset, round(record.timestamp * 1000))
         headers = dead_letter_headers(record.headers, bad.reason, str(bad), *place)
         return Outgoing(self._topics.items_dlq, record.key, record.value, headers)
@@ -182,16 +212,24 @@ class CaughtUp:
         log.info("caught up: the items that came so far have their vectors", records=self._answered)
 
 
-def build_app(config: EmbedderConfig, encoder: TextEncoder) -> faust.App:
-    """Return the Faust app whose one agent is the embedder. Its topics must exist: it creates none."""
+def build_app(
+    config: EmbedderConfig, encoder: TextEncoder, render: Callable[[EmbedderMeasures], bytes] | None = None
+) -> faust.App:
+    """Return the Faust app whose one agent is the embedder. Its topics must exist: it creates none.
+
+    `render` makes its page of metrics; without it there are those of the process only.
+    """
     app = _app(config)
     raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     targets = {name: app.topic(name, **raw) for name in (config.topics.item_vectors, config.topics.items_dlq)}
     embedder = Embedder(encoder, config)
+    measures = embedder.measures
+    pages(app, measures.status, lambda: generate_latest() if render is None else render(measures))
 
     @app.agent(app.topic(config.topics.items, **raw), name="embedder", supervisor_strategy=CrashingSupervisor)
     async def embed(stream: Any) -> None:
         unacknowledged = stream.noack()
+        measures.ready = True
         caught_up = CaughtUp(asyncio.get_running_loop().call_later)
         async for batch in _batches(unacknowledged, config.batch):
             caught_up.working()
@@ -222,7 +260,7 @@ def _app(config: EmbedderConfig) -> faust.App:
         store="memory://",
         datadir=config.folder,
         autodiscover=False,
-        web_enabled=False,
+        **web_options(config.web_port),
     )
 
 

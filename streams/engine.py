@@ -18,11 +18,13 @@ import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.blame import told
 from streams.damage import damaged
 from streams.engine_config import EngineConfig
 from streams.job import Handler
 from streams.partition import Means, Partition
 from streams.store import MemoryStores, Stores
+from streams.tracing import Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +45,11 @@ class Engine(ConsumerRebalanceListener):
         stores: Stores | None = None,
         *,
         compute: Executor | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._config = config
         self._compute = compute or ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._means = Means(config, handler, stores or MemoryStores(), self._compute)
+        self._means = Means(config, handler, stores or MemoryStores(), self._compute, tracer=tracer)
         self._partitions: dict[TopicPartition, Partition] = {}
         self._consumer = config.cluster.consumer(
             group_id=config.app_id,
@@ -55,6 +58,7 @@ class Engine(ConsumerRebalanceListener):
             rebalance_timeout_ms=60_000,
             fetch_max_wait_ms=200,
         )
+        self.measures = self._means.measures
         self.joined = False
         self._stopping = asyncio.Event()
         self._failure: BaseException | None = None
@@ -108,12 +112,14 @@ class Engine(ConsumerRebalanceListener):
         """Per owned partition: what it is doing, next offset to process, events behind the log's end, its failure.
 
         `lag` is None where it is not known: before the partition is taken over, or until the first answer after that.
+        `waiting_seconds`: how long the oldest event not committed has been in the log; None where that is not known.
         """
         return {
             source.partition: {
                 "status": owned.status,
                 "next_offset": owned.next_offset,
                 "lag": self._lag(source, owned),
+                "waiting_seconds": self._waiting(source, owned),
                 "users": owned.users,
                 **({"failure": repr(owned.failure)} if owned.failure else {}),
             }
@@ -123,6 +129,12 @@ class Engine(ConsumerRebalanceListener):
     def _lag(self, source: TopicPartition, owned: Partition) -> int | None:
         end = self._consumer.highwater(source) if owned.intake.ready else None
         return None if end is None else max(0, end - owned.next_offset)
+
+    def _waiting(self, source: TopicPartition, owned: Partition) -> float | None:
+        if self._lag(source, owned) == 0:
+            return 0.0
+        oldest = owned.oldest_ms
+        return None if oldest is None else round(max(0.0, time.time() - oldest / 1000), 3)
 
     async def _feel_pulse(self) -> None:
         """Ask the cluster for a sign of life now and then: with no event coming in, nothing else would notice."""
@@ -184,7 +196,7 @@ class Engine(ConsumerRebalanceListener):
         self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        log.error("engine stops", error=repr(error))
+        log.error("engine stops", error=told(error))
         self._failure = self._failure or error
         self._stopping.set()
 

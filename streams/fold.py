@@ -27,6 +27,7 @@ from streams.state import (
     waits,
 )
 from streams.store import marked
+from streams.tracing import Context, context
 from streams.validation import BadMessage, EventRules, cloud_event, decode_event
 
 MAX_CLOSED_PER_BATCH = 256
@@ -55,6 +56,8 @@ class Touched:
     arrived: int = 0
     watermark: int = 0
     changed: bool = False
+    traces: list[Context] = field(default_factory=list)  # of covered events; the causing event's is the last
+    caused_in: Context | None = None  # the causing event's, if it has one
 
 
 @dataclass(slots=True)
@@ -102,18 +105,34 @@ class Folder:
         for key, opened in marked(states, waits):
             self._wait_for(key, int.from_bytes(opened, "big", signed=True))
 
-    def fold(self, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Folded:
-        """Fold `records` (in offset order) into copies of the states that they touch.
+    def decode(self, records: Sequence[Record]) -> list[Event | BadMessage]:
+        """What each record says, or what is wrong with it."""
+        return [self._decode(record) for record in records]
+
+    def _decode(self, record: Record) -> Event | BadMessage:
+        try:
+            if record.headers:
+                cloud_event(record.headers)
+            return decode_event(record.key, record.value, record.timestamp, self._rules)
+        except BadMessage as error:
+            return error
+
+    def fold(
+        self,
+        records: Sequence[Record],
+        states: Mapping[bytes, bytes],
+        decoded: Sequence[Event | BadMessage] | None = None,
+    ) -> Folded:
+        """Fold `records` (in offset order) into copies of the states that they touch; `decoded`: what they say.
 
         To be followed by `open` for each new slate, then by `close_absent`.
         """
         self._put_back(states)
         folded = Folded(watermark=decode_partition(states.get(PARTITION_KEY)).watermark)
-        for record in records:
+        for record, event in zip(records, self.decode(records) if decoded is None else decoded, strict=True):
             try:
-                if record.headers:
-                    cloud_event(record.headers)
-                event = decode_event(record.key, record.value, record.timestamp, self._rules)
+                if isinstance(event, BadMessage):
+                    raise event
                 self._fold_one(folded, event, record, states)
             except BadMessage as error:
                 folded.dead.append(DeadLetter(record, error.reason, str(error)))
@@ -195,6 +214,9 @@ class Folder:
         touched.covers.append(record.offset)
         touched.time, touched.arrived = event.time, record.timestamp
         touched.watermark = folded.watermark
+        touched.caused_in = context(record.headers) if record.headers else None
+        if touched.caused_in is not None:
+            touched.traces.append(touched.caused_in)
         item = None
         state.group = event.group or state.group
         if isinstance(event, Interaction):
@@ -212,6 +234,7 @@ class Folder:
         """
         folded.watermark = max(folded.watermark, event.time)
         folded.outcomes = [outcome for outcome in folded.outcomes if outcome.user != event.user]
+        touched.traces, touched.caused_in = [], None
         touched.erased, touched.covers = [*touched.erased, *touched.covers, offset], []
         touched.state, touched.stamp, touched.new = UserState(offset=offset), None, []
 

@@ -16,7 +16,7 @@ import faust
 from faust.auth import OAuthCredentials
 from faust.types.auth import CredentialsT
 from mode import Service
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from streams.cluster import Cluster
 
@@ -79,16 +79,20 @@ def faust_app(app_id: str, folder: Path, *, web_port: int = 0, **options: Any) -
         store="memory://",
         datadir=folder,
         autodiscover=False,
-        web_enabled=web_port != 0,
-        web_host="127.0.0.1",
-        web_bind="127.0.0.1",
-        web_port=web_port or 6066,
+        **web_options(web_port),
         **options,
     )
 
 
-def host(app: faust.App, make: Callable[[], Job]) -> None:
+def web_options(port: int) -> dict[str, Any]:
+    """A Faust app's settings for pages on `port`, for this machine only; 0: none."""
+    return {"web_enabled": port != 0, "web_host": "127.0.0.1", "web_bind": "127.0.0.1", "web_port": port or 6066}
+
+
+def host(app: faust.App, make: Callable[[], Job], render: Callable[[Job], bytes] | None = None) -> None:
     """Have `app` run the job that `make` returns (called in the event loop), and show how it is.
+
+    `render` makes the page of metrics of the job; without it there are those of the process only.
 
     Pages: `/health` (200 while the process lives), `/ready` (503 until the job is ready), `/status` (all it
     says), `/metrics` (Prometheus).
@@ -112,22 +116,31 @@ def host(app: faust.App, make: Callable[[], Job]) -> None:
             hosted[0].stop()
             await self._finished.wait()
 
+    def metrics() -> bytes:
+        return render(hosted[0]) if render is not None and hosted else generate_latest(REGISTRY)
+
+    pages(app, lambda: hosted[0].status() if hosted else {"ready": False, "state": "starting"}, metrics)
+
+
+def pages(app: faust.App, status: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]) -> None:
+    """Show how a process is: `/health`, `/ready`, `/status`, `/metrics`."""
+
     @app.page("/health")
     async def health(view: Any, request: Any) -> Any:
         return view.json({"alive": True})
 
     @app.page("/ready")
     async def ready(view: Any, request: Any) -> Any:
-        is_ready = bool(hosted and hosted[0].status()["ready"])
+        is_ready = bool(status()["ready"])
         return view.json({"ready": is_ready}, status=200 if is_ready else 503)
 
     @app.page("/status")
-    async def status(view: Any, request: Any) -> Any:
-        return view.json(hosted[0].status() if hosted else {"ready": False, "state": "starting"})
+    async def all_it_says(view: Any, request: Any) -> Any:
+        return view.json(status())
 
     @app.page("/metrics")
-    async def metrics(view: Any, request: Any) -> Any:
-        return view.bytes(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    async def figures(view: Any, request: Any) -> Any:
+        return view.bytes(metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def run(app: faust.App) -> None:

@@ -76,6 +76,12 @@ class Intake:
         many = len(self._queue) > _QUEUE_BATCHES * self._max_batch_records or self._queued_bytes > _QUEUE_BYTES
         return not self.ready or self._held or many
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """Timestamp of the record that has waited longest; None: none waits here."""
+        queue = self._queue
+        return queue[0].timestamp if queue else None
+
     # -- what the partition calls ------------------------------------------------------------------
 
     def open(self, offset: int) -> None:

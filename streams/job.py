@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from streams.tracing import Traced
+
 OutputRecord = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 """Key, value, headers."""
 
@@ -36,11 +38,13 @@ class DeadLetter:
 
 @dataclass(slots=True)
 class Effects:
-    """What a batch does: records to write by topic, new states by key (None deletes), dead letters."""
+    """What a batch does: records to write by topic, new states by key (None deletes), dead letters; and which of its
+    slates are part of a trace."""
 
     outputs: dict[str, list[OutputRecord]] = field(default_factory=dict)
     states: dict[bytes, bytes | None] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
+    traced: list[Traced] = field(default_factory=list)
 
 
 class Handler(Protocol):

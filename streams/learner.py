@@ -22,11 +22,13 @@ import structlog
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaError
 
+from streams.blame import told
 from streams.cluster import Cluster
 from streams.contracts import Outcome
 from streams.election import Duty, Member, Seat, Term
 from streams.estimator_clicks import ClicksPart, DriftPart
 from streams.estimators import Estimators
+from streams.outcome_measures import OutcomeMeasures
 from streams.releases import SnapshotWriter, read_models
 from streams.restore import partitions_of
 
@@ -55,7 +57,13 @@ class LearnerConfig:
 class EstimatorTerm:
     """One learner's time as the active one: from the last snapshot on, until `leave` is set or something fails."""
 
-    def __init__(self, config: LearnerConfig, compute: ThreadPoolExecutor, leave: asyncio.Event) -> None:
+    def __init__(
+        self,
+        config: LearnerConfig,
+        compute: ThreadPoolExecutor,
+        leave: asyncio.Event,
+        measures: OutcomeMeasures | None = None,
+    ) -> None:
         self._config = config
         self._compute = compute
         self._leave = leave
@@ -67,6 +75,7 @@ class EstimatorTerm:
         self.bad = 0
         self._publish_at = 0.0
         self._learned = False
+        self._measures = measures or OutcomeMeasures()
 
     async def run(self) -> None:
         """Learn and publish. Publishes what is left when told to leave, so that nobody need learn it again."""
@@ -143,13 +152,18 @@ class EstimatorTerm:
         """In the compute thread, so that heartbeats go on."""
         for record in records:
             try:
-                for alarm in self.estimators.learn(_decoder.decode(record.value or b"")):
+                outcome = _decoder.decode(record.value or b"")
+                for alarm in self.estimators.learn(outcome):
                     way = "more" if alarm.up else "less"
-                    told = f"drift: {alarm.signal} is {way} than expected; what comes next counts more"
-                    log.warning(told, by=alarm.by, partition=record.partition, offset=record.offset)
+                    drift = f"drift: {alarm.signal} is {way} than expected; what comes next counts more"
+                    log.warning(drift, by=alarm.by, partition=record.partition, offset=record.offset)
+                    self._measures.alarms[alarm.signal] += 1
+                self._measures.add(outcome)
             except ValueError as error:  # of msgspec, too
                 self.bad += 1
-                log.warning("outcome skipped", partition=record.partition, offset=record.offset, error=str(error))
+                self._measures.unusable += 1
+                log.warning("outcome skipped", partition=record.partition, offset=record.offset, error=told(error))
+                log.debug("why it was skipped", error=str(error))
 
     async def _publish(self) -> None:
         self._publish_at = time.monotonic() + self._config.publish_every_s
@@ -177,7 +191,10 @@ class Learner(Member):
             retry_seconds=config.retry_seconds,
         )
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="learn")
-        self._estimating = Duty("estimators", seat, lambda leave: EstimatorTerm(config, self._compute, leave))
+        self.measures = OutcomeMeasures()
+        self._estimating = Duty(
+            "estimators", seat, lambda leave: EstimatorTerm(config, self._compute, leave, self.measures)
+        )
         self._training = None if train is None else Duty("trainer", seat, train)
         super().__init__(seat, [self._estimating] + ([self._training] if self._training is not None else []))
 
@@ -187,6 +204,11 @@ class Learner(Member):
             await super().run()
         finally:
             self._compute.shutdown(wait=True)
+
+    @property
+    def active(self) -> dict[str, bool]:
+        """By duty, whether this member is the one that serves it."""
+        return {duty.name: duty.term is not None for duty in self.duties}
 
     def status(self) -> dict[str, Any]:
         """What the health page says: plain JSON values."""

@@ -12,19 +12,22 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.blame import Plain, told, way
 from streams.deadletters import dead_letter_headers, fit
 from streams.engine_config import EngineConfig
 from streams.intake import Intake
 from streams.job import DeadLetter, Effects, Handler, OutputRecord, Record
+from streams.measures import Committed
 from streams.restore import restore
 from streams.store import Store, StoreDamaged, Stores
+from streams.tracing import Tracer
 from streams.transactions import Fenced, NotCommitted, TooLarge, TransactionConfig, TransactionPair, uncancelled
 
 log = structlog.get_logger(__name__)
@@ -32,7 +35,7 @@ log = structlog.get_logger(__name__)
 _UNPROVED_POISON_LIMIT = 3
 
 
-class HandlerBroken(Exception):
+class HandlerBroken(Plain):
     """The handler failed on so many records in a row that the fault is likely its own, not the records'.
 
     The records before the last are dead letters by then: in each partition at most `poison_limit`, and at most 3
@@ -41,7 +44,7 @@ class HandlerBroken(Exception):
     """
 
 
-class ForeignOffset(Exception):
+class ForeignOffset(Plain):
     """The group's committed offset lies beyond the end of the log: it belongs to another topic of that name."""
 
 
@@ -71,6 +74,8 @@ class Means:
     handler: Handler
     stores: Stores
     compute: Executor
+    measures: Committed = field(default_factory=Committed)
+    tracer: Tracer | None = None
 
     async def in_compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run `function` in the compute thread, where all of the handler's and the stores' work is done."""
@@ -102,6 +107,8 @@ class Partition:
         self._poisoned_in_a_row = 0
         self._proved = False  # the handler has succeeded on a batch
         self._limit: int | None = None  # records a batch while looking for one whose effects are too large
+        self._in_hand_ms: int | None = None  # timestamp of the first record taken out of the intake
+        self._begun = 0.0  # when the batch in hand was, seconds since the epoch
         self._too_large: tuple[int, str] | None = None  # offset and error of the one found
 
     # -- what the engine calls ---------------------------------------------------------------------
@@ -126,6 +133,11 @@ class Partition:
     @property
     def users(self) -> int:
         return 0 if self._store is None else len(self._store)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Timestamp of the oldest record that was fetched and is not committed; None: there is none."""
+        return self.intake.oldest_ms if self._in_hand_ms is None else self._in_hand_ms
 
     async def end(self, out_of_patience: Callable[[], Any]) -> None:
         """Let the batch in hand finish, for as long as there is patience, and give the partition up."""
@@ -164,9 +176,10 @@ class Partition:
                 await self._take_over()
                 while True:
                     records = await self.intake.take(self._limit or self._config.max_batch_records)
+                    self._in_hand_ms = records[0].timestamp
                     async with self._working:
                         await self._process(transactions, records)
-                    failures = 0
+                    failures, self._in_hand_ms = 0, None
             except Exception as error:
                 await self._pause(self._seconds_until_retry(error, failures))
                 failures += 1
@@ -200,12 +213,14 @@ class Partition:
             log.warning("taking the partition over again", partition=partition, error=str(error), retry_in_seconds=wait)
         else:
             self._status, self._failure, wait = "parked", error, self._config.park_seconds
-            log.error("parked", partition=partition, error=repr(error), retry_in_seconds=wait, exc_info=error)
+            log.error("parked", partition=partition, error=told(error), retry_in_seconds=wait, way=way(error))
             self._told.parked()
+        self._means.measures.retakes[self._status] += 1
         return wait
 
     async def _pause(self, seconds: float) -> None:
         self.intake.shut()
+        self._in_hand_ms = None
         await asyncio.sleep(seconds)
 
     async def _take_over(self) -> None:
@@ -280,13 +295,13 @@ class Partition:
             await self._commit(transactions, records, Effects(dead=[too_large]))
             return
         try:
-            effects = await self._means.in_compute(self._means.handler.apply, partition, records, self._store)
+            effects = await self._means.in_compute(self._apply, records)
         except StoreDamaged:
             await self._means.in_compute(self._open_store.clear)
             raise
         except Exception as error:
             if len(records) > 1:
-                log.warning("handler failed, bisecting", partition=partition, records=len(records), error=repr(error))
+                log.warning("handler failed, bisecting", partition=partition, records=len(records), error=told(error))
                 middle = len(records) // 2
                 await self._process(transactions, records[:middle])
                 if self._ending:  # each half may take a transaction for every poison in it, and others wait
@@ -301,16 +316,20 @@ class Partition:
             await self._commit(transactions, records, effects)
             self._poisoned_in_a_row = 0
 
+    def _apply(self, records: Sequence[Record]) -> Effects:
+        self._begun = self._means.measures.clock()
+        return self._means.handler.apply(self.source.partition, records, self._open_store)
+
     def _poison(self, record: Record, error: Exception) -> Effects:
         """The effects of a record that the handler fails on; raises `HandlerBroken` after too many in a row."""
         limit = self._config.poison_limit if self._proved else min(_UNPROVED_POISON_LIMIT, self._config.poison_limit)
         if self._poisoned_in_a_row >= limit:
             raise HandlerBroken(
                 f"{limit + 1} records in a row failed in {self.source.topic}-{self.source.partition}, at offset "
-                f"{record.offset}: {error!r}. The {limit} before it are in {self._config.dead_letters}, to be "
+                f"{record.offset}: {told(error)}. The {limit} before it are in {self._config.dead_letters}, to be "
                 "replayed once the handler is mended"
             ) from error
-        log.error("poison record", partition=self.source.partition, offset=record.offset, exc_info=error)
+        log.error("poison record", partition=self.source.partition, offset=record.offset, way=way(error))
         return Effects(dead=[DeadLetter(record, "handler_error", f"{type(error).__name__}: {error}")])
 
     async def _commit(self, transactions: TransactionPair, records: Sequence[Record], effects: Effects) -> None:
@@ -323,6 +342,7 @@ class Partition:
         outputs[self._config.state] = [(key, value, ()) for key, value in effects.states.items()]
         outputs[self._config.dead_letters] = [self._dead_letter(letter) for letter in effects.dead]
         next_offset = records[-1].offset + 1
+        committing = self._means.measures.clock()
         try:
             ends = await transactions.commit(outputs, self._config.app_id, next_offset)
         except TooLarge as error:
@@ -335,6 +355,15 @@ class Partition:
             await self._means.in_compute(store.take, effects.states, ends.get(self._config.state, store.position))
         self.next_offset = next_offset
         self._status, self._failure = "running", None
+        self._measure(records, committing, effects)
+
+    def _measure(self, records: Sequence[Record], committing: float, effects: Effects) -> None:
+        measures = self._means.measures
+        measures.add(self.source.partition, [record.timestamp for record in records], self._begun, committing)
+        if effects.dead:
+            measures.died(letter.reason for letter in effects.dead)
+        if effects.traced and self._means.tracer is not None:
+            self._means.tracer(effects.traced, self._begun, committing, measures.clock())
 
     def _narrow_down(self, records: Sequence[Record], error: TooLarge) -> None:
         if len(records) > 1:

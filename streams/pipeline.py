@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.blend import total
@@ -23,19 +24,25 @@ from policy.arrangement import OFF, Arrangement
 from policy.slate import PolicyConfig, decide, noise
 from streams.adjuster import Adjuster
 from streams.adjusting import Adjusts, Scene, without
+from streams.blame import way
 from streams.contracts import encode
 from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
+from streams.measures import Timings
 from streams.messages import Messages, Slates
 from streams.names import Topics
 from streams.recent import Recent
 from streams.rules_file import RulesFile
+from streams.slate_measures import SlateMeasures
 from streams.sources import find, including, terms
 from streams.state import StateLimits
+from streams.tracing import Headers, Traced, span_id
 from streams.uncertainty import HISTORY
 from streams.user_cache import UserCache, excluded_pairs
 from streams.validation import EventRules
 from streams.world import World
+
+log = structlog.get_logger(__name__)
 
 COVERS = "driftline-covers"
 """Header of a tombstone on `recommendations`: JSON list of the event offsets that it answers."""
@@ -60,22 +67,9 @@ class PipelineConfig:
     limits: StateLimits
     filter_seen: bool = True
     cached_users: int = 20_000
+    traced: bool = False  # somebody is told of slates in traces
     arrangement: Arrangement = OFF
     rules_file: Path | None = None
-
-
-@dataclass(slots=True)
-class Timings:
-    """Seconds spent per stage since the start, for metrics, by whatever `clock` counts."""
-
-    clock: Callable[[], float] = time.perf_counter
-    seconds: dict[str, float] = field(default_factory=dict)
-    batches: int = 0
-
-    def add(self, stage: str, since: float) -> float:
-        now = self.clock()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - since
-        return now
 
 
 class Pipeline:
@@ -104,6 +98,7 @@ class Pipeline:
         self._users: UserCache | None = None
         self._folders: dict[int, Folder] = {}
         self.timings = Timings()
+        self.measures = SlateMeasures(config.policy.k)
         self.last: Slates | None = None  # of the last batch, for those who look closer
 
     # -- what the engine calls ---------------------------------------------------------------------
@@ -120,22 +115,24 @@ class Pipeline:
     def apply(self, partition: int, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Effects:
         """Return what `records` of one partition do. Shapes and order as in `streams.job.Handler`."""
         world, users = self._latest_world()
-        started = self.timings.clock()
+        started = self.timings.begin()
         folder = self._folders[partition]
-        folded = folder.fold(records, states)
+        decoded = folder.decode(records)
+        started = self.timings.add("decode", started)
+        folded = folder.fold(records, states, decoded)
         started = self.timings.add("fold", started)
         answered = [touched for touched in folded.users.values() if touched.covers]
         effects = Effects(dead=folded.dead)
         self.last = None
         if answered:
             slates = self.last = self._slates(partition, world, users, answered)
+            self._measure(world, slates)
             started = self.timings.clock()
             self._publish(effects, slates, world, folder, folded)
-            started = self.timings.add("publish", started)
         folder.close_absent(folded, states)
         self._close(partition, effects, folded, states)
         self.timings.add("encode", started)
-        self.timings.batches += 1
+        self.timings.end(len(records))
         return effects
 
     def status(self, loaded: World | None = None) -> dict[str, Any]:
@@ -153,6 +150,15 @@ class Pipeline:
             "stage_seconds": {stage: round(seconds, 6) for stage, seconds in dict(self.timings.seconds).items()},
             "rules": {"digest": self._rules_file.digest, "problem": self._rules_file.problem},
             "cache": {"hits": users.hits, "rebuilds": users.rebuilds} if users else {},
+        }
+
+    def ages(self, loaded: World | None = None) -> dict[str, float | None]:
+        """Seconds since release and estimator in use were made; None where there is none. `loaded` as in `status`."""
+        world, now = self._world or loaded, self._clock()
+        estimator = world.estimator if world else None
+        return {
+            "release": (now - world.created) / 1000 if world else None,
+            "estimator": (now - estimator.created) / 1000 if estimator else None,
         }
 
     # -- stages ------------------------------------------------------------------------------------
@@ -215,6 +221,16 @@ class Pipeline:
         made = Slates(answered, vectors, recent, candidates, parts, base, decisions, found)
         return replace(made, rules=adjusted.rules, grouping=adjusted.grouping)
 
+    def _measure(self, world: World, slates: Slates) -> None:
+        """Look at the slates; what goes wrong in looking is no fault of the events."""
+        chosen = slates.decisions.chosen
+        shown = np.where(chosen >= 0, np.take_along_axis(slates.slots, np.maximum(chosen, 0), axis=1), -1)
+        covered = sum(len(touched.covers) for touched in slates.users)
+        try:
+            self.measures.add(world, slates.vectors, shown, slates.decisions.uniform_arm, covered)
+        except Exception as error:
+            log.error("slates were not measured", way=way(error))
+
     # -- messages ----------------------------------------------------------------------------------
 
     def _publish(self, effects: Effects, slates: Slates, world: World, folder: Folder, folded: Folded) -> None:
@@ -225,11 +241,25 @@ class Pipeline:
         for at, touched in enumerate(slates.users):
             key = touched.user.encode()
             row = messages.row(at)
-            recommendations.append((key, encode(messages.recommendation(at, row)), ()))
-            decisions.append((key, encode(messages.decision(at, row)), ()))
+            headers = self._traced(effects, touched)
+            recommendations.append((key, encode(messages.recommendation(at, row)), headers))
+            decisions.append((key, encode(messages.decision(at, row)), headers))
             folder.open(folded, key, messages.open_slate(at, row))
         effects.outputs[self._config.topics.recommendations] = recommendations
         effects.outputs[self._config.topics.decisions] = decisions
+
+    def _traced(self, effects: Effects, touched: Touched) -> Headers:
+        """The headers that put a slate into its event's trace; with a tracer, it hears of the slate once it is out."""
+        parent = touched.caused_in
+        if parent is None or touched.cause is None:
+            return ()
+        if not self._config.traced or not parent.sampled:
+            return parent.headers()
+        partition, offset = touched.cause.partition, touched.cause.offset
+        span = span_id(parent, partition, offset)
+        links = tuple(one for one in touched.traces if one is not parent)
+        effects.traced.append(Traced(partition, offset, parent, span, links, len(touched.covers)))
+        return parent._replace(span=span).headers()
 
     def _close(self, partition: int, effects: Effects, folded: Folded, states: Mapping[bytes, bytes]) -> None:
         """Write outcomes, tombstones of erased users, and the new states."""

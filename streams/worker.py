@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,14 @@ from streams.broadcast import Broadcast
 from streams.contracts import ReleasePointer
 from streams.engine import Engine
 from streams.engine_config import EngineConfig
+from streams.measures import Committed, Timings
 from streams.names import Topics
 from streams.pipeline import Pipeline, PipelineConfig
+from streams.slate_measures import SlateMeasures
 from streams.state import waits
 from streams.store import MemoryStores
 from streams.stores import DiskConfig, DiskStores
+from streams.tracing import Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -50,15 +54,26 @@ class WorkerConfig:
     state: DiskConfig | None = None  # None: in memory
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of a worker's work: what was committed, how long stages took, what slates are like, and how old, in seconds,
+    each thing is that slates are made of (None: not there, or not known)."""
+
+    committed: Committed
+    timings: Timings
+    slates: SlateMeasures
+    ages: dict[str, float | None]
+
+
 class Worker:
     """One member of the group of workers. Make it inside a running event loop."""
 
-    def __init__(self, config: WorkerConfig) -> None:
+    def __init__(self, config: WorkerConfig, tracer: Tracer | None = None) -> None:
         self._config = config
         self._broadcast = Broadcast(config.engine.cluster, config.topics, self._load)
         self._pipeline = Pipeline(config.pipeline, self._broadcast.world)
         stores = MemoryStores(waits) if config.state is None else DiskStores(config.state, waits)
-        self._engine = Engine(config.engine, self._pipeline, stores)
+        self._engine = Engine(config.engine, self._pipeline, stores, tracer=tracer)
         self._state = "starting"
 
     async def run(self) -> None:
@@ -107,6 +122,27 @@ class Worker:
             "lag": None if None in lags else sum(lags),
             **self._pipeline.status(self._broadcast.loaded),
         }
+
+    @property
+    def measured(self) -> Measured:
+        """What was measured of its work, for metrics."""
+        pipeline, broadcast = self._pipeline, self._broadcast
+        waiting = [one["waiting_seconds"] for one in self._engine.status().values()]
+        known = [seconds for seconds in waiting if seconds is not None]
+        ages = {
+            "state": max(known) if known and len(known) == len(waiting) else None,
+            "catalogue": self._since(broadcast.caught_up),
+            "index": 0.0 if broadcast.items_wait_since is None else self._since(broadcast.items_wait_since),
+            **pipeline.ages(broadcast.loaded),
+        }
+        return Measured(self._engine.measures, pipeline.timings, pipeline.measures, ages)
+
+    def _since(self, moment: float | None) -> float | None:
+        """Seconds since a monotonic moment, and at least since the cluster has been silent where it is away."""
+        if moment is None:
+            return None
+        away = 0.0 if self._engine.connected else self._engine.silence_seconds
+        return max(time.monotonic() - moment, away)
 
     async def _wait_until_ready(self, following: asyncio.Task[None]) -> None:
         self._state = "waiting for a release"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ops.errors import CliError
 
@@ -16,17 +18,24 @@ if TYPE_CHECKING:
     from streams.embedder import EmbedderConfig
 
 
-def embed() -> None:
+def embed(
+    web_port: Annotated[
+        int, typer.Option(help="Serve /ready, /status and /metrics on this port; 0: on none.", min=0, max=65535)
+    ] = 0,
+) -> None:
     """Turn item texts into vectors until stopped; start more of them to share the items."""
     import asyncio
 
     import structlog
 
-    from ops.connection import configure_logs, connect, require_topics
+    from ops.connection import configure_logs, connect, require_port, require_topics
     from ops.kafka import reachable
+    from ops.metrics.export import metrics_page
+    from ops.metrics.readings import of_embedder
     from ops.settings import load
 
     settings = load()
+    require_port(web_port, "--web-port")
     cluster = connect(settings)
     require_topics(cluster, settings, "embedder")  # Faust ignores a missing topic, and would wait for items for ever
     configure_logs()
@@ -34,18 +43,18 @@ def embed() -> None:
     from streams.embedder import build_app
     from streams.host import run
 
-    config = embedder_config(settings, cluster)
+    config = embedder_config(settings, cluster, web_port)
     encoder = text_encoder(settings)
     structlog.get_logger(__name__).info("embedding", items=config.topics.items, encoder=encoder.fingerprint)
 
     async def main() -> None:
-        await run(build_app(config, encoder))
+        await run(build_app(config, encoder, metrics_page(of_embedder)))
 
     with reachable(cluster):
         asyncio.run(main())
 
 
-def embedder_config(settings: Settings, cluster: Cluster) -> EmbedderConfig:
+def embedder_config(settings: Settings, cluster: Cluster, web_port: int = 0) -> EmbedderConfig:
     """Return the embedder's configuration as the settings say."""
     from streams.embedder import EmbedderConfig
     from streams.names import Topics
@@ -56,6 +65,7 @@ def embedder_config(settings: Settings, cluster: Cluster) -> EmbedderConfig:
         topics=Topics(settings.topic_prefix),
         folder=settings.data_dir / "faust",
         session_timeout_s=settings.engine_session_timeout_s,
+        web_port=web_port,
     )
 
 

@@ -32,6 +32,8 @@ def learn(
 
     from ops.connection import configure_logs, connect, require_port, require_topics
     from ops.kafka import reachable
+    from ops.metrics.export import metrics_page
+    from ops.metrics.readings import of_learner
     from ops.settings import load
 
     settings = load()
@@ -49,7 +51,7 @@ def learn(
 
     async def main() -> None:
         app = faust_app(f"{settings.app_id}-learner-host", settings.data_dir / "faust", web_port=web_port)
-        host(app, lambda: Learner(config, train))
+        host(app, lambda: Learner(config, train), metrics_page(of_learner))
         await run(app)
 
     with reachable(cluster), compute:

@@ -21,7 +21,10 @@ def worker(
     from ops.configuration import worker_config
     from ops.connection import configure_logs, connect, require_port, require_state_folder, require_topics
     from ops.kafka import reachable
+    from ops.metrics.export import metrics_page
+    from ops.metrics.readings import of_worker
     from ops.settings import load
+    from ops.tracing import open_tracer
     from streams.host import faust_app, host, run
     from streams.worker import Worker
 
@@ -34,10 +37,11 @@ def worker(
     require_topics(cluster, settings, "worker")
     configure_logs()
     config = worker_config(settings, cluster)
+    tracer = open_tracer() if settings.tracing else None
 
     async def main() -> None:
         app = faust_app(f"{settings.app_id}-host", settings.data_dir / "faust", web_port=port)
-        host(app, lambda: Worker(config))
+        host(app, lambda: Worker(config, tracer), metrics_page(of_worker))
         await run(app)
 
     with reachable(cluster):

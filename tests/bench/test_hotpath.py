@@ -15,7 +15,7 @@ def test_every_stage_is_timed() -> None:
     expected = [(blend, on, b) for blend in (False, True) for on in (True, False) for b in BATCHES]
     assert [(line.blend, line.marginals, line.batch) for line in lines] == expected
     for line in lines:
-        assert set(line.stages) == {"fold", "evolve", "retrieve", "blend", "adjust", "correct", "publish", "encode"}
+        assert set(line.stages) == {"decode", "fold", "evolve", "retrieve", "blend", "adjust", "correct", "encode"}
         assert line.total == sum(line.stages.values()) > 0
     assert table(lines).row_count == len(lines)
     assert step_alone(ServingModel(release), users=100, batches=2) > 0

@@ -1,0 +1,110 @@
+"""Every definition is read off a real process, or is known to wait for its source."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ops.kafka import ports
+from ops.metrics.definitions import DEFINITIONS
+from ops.metrics.export import Samples
+from ops.metrics.readings import of_embedder, of_learner
+from streams.cluster import Cluster
+from streams.embedder import EmbedderMeasures
+from streams.learner import Learner, LearnerConfig
+from streams.measures import STAGES
+from streams.topics import Topics
+from tests import small
+from tests.conftest import Start, Wire
+from tests.streams.test_worker import events, publish_world, until_covered
+
+AWAITED = {"exposure_ratio", "fairness_gap_ratio", "drift_alarms_total"}
+"""Their estimators say nothing yet."""
+
+
+def check(samples: Samples, process: str) -> None:
+    """Nothing is read that the definitions do not give this process."""
+    for name, values in samples.items():
+        assert process in DEFINITIONS[name].processes
+        assert all(len(labels) == len(DEFINITIONS[name].labels) for labels in values)
+
+
+def test_an_embedder_says_what_it_did() -> None:
+    measures = EmbedderMeasures()
+    measures.encoded, measures.dead["schema"] = 3, 1
+    samples = of_embedder(measures)
+    check(samples, "embedder")
+    assert samples["embedded_items_total"] == {("encoded",): 3, ("remembered",): 0}
+    assert samples.keys() == {name for name, metric in DEFINITIONS.items() if "embedder" in metric.processes}
+
+
+async def test_a_learner_that_stands_by_says_nothing_of_estimators() -> None:
+    learner = Learner(LearnerConfig(Cluster("127.0.0.1:9"), "app", "outcomes", "models"))
+    try:
+        standing = of_learner(learner)
+        check(standing, "learner")
+        assert standing["learner_active"] == {("estimators",): 0.0}
+        assert "hit_ratio" not in standing
+        learner.duties[0].term = learner.duties[0]._begin(asyncio.Event())
+        learner.measures.add(small.outcome(["i1"]))
+        active = of_learner(learner)
+        check(active, "learner")
+        assert active["learner_active"] == {("estimators",): 1.0}
+        assert active["hit_ratio"] == {(): 0.0}
+        assert active["outcomes_total"] == {("driftline", "window", "false"): 1.0}
+        await learner.duties[0].term._consumer.stop()  # type: ignore[attr-defined]
+        await learner.duties[0].term._writer.close()  # type: ignore[attr-defined]
+    finally:
+        await learner._election.stop()
+
+
+@contextmanager
+def scraped(port: int) -> Iterator[dict[tuple[str, ...], float]]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    yield {
+        (sample.name, *sample.labels.values()): sample.value
+        for metric in text_string_to_metric_families(text)
+        for sample in metric.samples
+    }
+
+
+@pytest.mark.broker
+async def test_a_worker_says_all_that_is_defined_and_it_adds_up(
+    wire: Wire, topics: Topics, start: Start, tmp_path: Path
+) -> None:
+    port = ports.free()
+    release = await publish_world(wire, topics, tmp_path)
+    start(DRIFTLINE_WORKER_WEB_PORT=str(port))
+    await wire.produce(topics.events, [*events(40), (b"u1", b"{"), *events(40, 40)])
+    await until_covered(wire, topics, 80)
+    await asyncio.sleep(1.1)  # until recall is due
+    await wire.produce(topics.events, events(20, 80))
+    found = await until_covered(wire, topics, 100)
+    with scraped(port) as series:
+        pass
+    names = {name for name, *_ in series}
+    expected = [metric for metric in DEFINITIONS.values() if "worker" in metric.processes]
+    for metric in expected:
+        assert names & {metric.full_name, f"{metric.full_name}_bucket"}, metric.name
+    assert series["driftline_events_total",] == len(found) + 1 == 101
+    assert series["driftline_dead_letters_total", "malformed_json"] == 1
+    slates = sum(series["driftline_slates_total", arm] for arm in ("policy", "uniform"))
+    assert slates + series["driftline_coalesced_events_total",] == 100
+    for stage in STAGES:
+        count = series["driftline_stage_seconds_count", stage]
+        assert 100 <= count <= 101, stage
+    assert series["driftline_ready",] == 1
+    assert series["driftline_release_info", release] == 1
+    assert series["driftline_items",] == 40
+    assert ("driftline_age_seconds", "estimator") not in series  # there is none
+    assert series["driftline_age_seconds", "catalogue"] < 30
+    assert series["driftline_index_recall_ratio", "mean"] == 1.0
+    assert 0 < series["driftline_catalogue_reach_ratio",] <= 1
+    assert not any("u1" in labels for _, *labels in series)
