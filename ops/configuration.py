@@ -5,7 +5,10 @@ Knows which setting belongs to whom; decides nothing and computes nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from models.continual import Judge
+from ops.errors import CliError
 from ops.settings import Settings
 from policy.arrangement import Arrangement
 from policy.slate import PolicyConfig
@@ -19,6 +22,9 @@ from streams.stores import DiskConfig
 from streams.trainer import TrainerConfig
 from streams.validation import EventRules
 from streams.worker import WorkerConfig
+
+if TYPE_CHECKING:
+    from models.online_config import OnlineConfig
 
 
 def event_rules(settings: Settings) -> EventRules:
@@ -62,6 +68,24 @@ def arrangement(settings: Settings) -> Arrangement:
 def release_judge(settings: Settings) -> Judge:
     """What judges releases before they are served: by the slates that the workers would make of them."""
     return judge(policy_config(settings), filter_seen=settings.policy_filter_seen)
+
+
+def training_recipe(settings: Settings) -> OnlineConfig:
+    """What `driftline train` makes, and a learner goes on with.
+
+    Raises CliError when workers keep too few events of a user for a release of it.
+    """
+    from models.recipes import RECIPES
+
+    config = RECIPES[settings.learner_recipe](size=settings.learner_size, members=settings.learner_members)
+    needed = config.training.model.history
+    if settings.state_events < needed:
+        raise CliError(
+            f"a model of size {settings.learner_size} needs the last {needed} events of a user, "
+            f"states keep {settings.state_events}",
+            f"Set DRIFTLINE_STATE_EVENTS to at least {needed} for the workers too, or take a smaller size.",
+        )
+    return config
 
 
 def trainer_config(settings: Settings, cluster: Cluster) -> TrainerConfig:

@@ -210,6 +210,13 @@ class Settings(BaseSettings):
     learner_checkpoint_rounds: int = _setting(
         32, "rounds between two checkpoints: as many are repeated after a crash, at most", "rounds", ge=1, le=1000
     )
+    learner_recipe: Literal["histories", "sessions"] = _setting(
+        "histories",
+        "what `driftline train` makes: for long histories without repeats, or for short visits with them",
+        "histories, sessions",
+    )
+    learner_size: int = _setting(2, "of the model: so many layers, and heads of width 32", ge=2, le=8)
+    learner_members: int = _setting(1, "models side by side: better, at as many times the cost", ge=1, le=8)
     learner_device: str = _setting(
         "cpu", "where weights are trained", "cpu, cuda, cuda:1, …", pattern=r"^(cpu|cuda(:\d+)?)$"
     )

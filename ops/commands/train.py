@@ -12,6 +12,7 @@ from ops.errors import CliError
 if TYPE_CHECKING:
     from models.batches import InteractionLog
     from models.online import OnlineTrainer
+    from models.online_config import OnlineConfig
     from models.release import Release
     from ops.settings import Settings
     from streams.cluster import Cluster
@@ -50,12 +51,14 @@ def train(
     import asyncio
     import time
 
+    from ops.configuration import training_recipe
     from ops.connection import connect, require_topics
     from ops.kafka import reachable
     from ops.settings import load
 
     before = None if until is None else _millis(until)
     settings = load()
+    config = training_recipe(settings)
     cluster = connect(settings)
     require_topics(cluster, settings, "trainer")
     with reachable(cluster):
@@ -65,7 +68,7 @@ def train(
         _require_events(log, bad)
         _warn_of_unknown_items(log)
         started = time.monotonic()
-        trainer, loss = _train(settings, items, log, seed)
+        trainer, loss = _train(settings, config, items, log, seed)
         release = trainer.release({"events": len(log), "users": len(set(log.users.tolist())), "loss": loss})
         seconds = time.monotonic() - started
         path = release.save(settings.releases_dir)
@@ -183,7 +186,9 @@ def _warn_of_unknown_items(log: InteractionLog) -> None:
         )
 
 
-def _train(settings: Settings, items: list[ItemVector], log: InteractionLog, seed: int) -> tuple[OnlineTrainer, float]:
+def _train(
+    settings: Settings, config: OnlineConfig, items: list[ItemVector], log: InteractionLog, seed: int
+) -> tuple[OnlineTrainer, float]:
     """A trainer after its warm-up, and the loss of the last epoch."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -202,7 +207,7 @@ def _train(settings: Settings, items: list[ItemVector], log: InteractionLog, see
 
         ids, encoder, device = [item.item for item in items], items[0].encoder, settings.learner_device
         trainer = OnlineTrainer(
-            log, ids, features_of(items), seed=seed, text_encoder=encoder, progress=show, device=device
+            log, ids, features_of(items), config, seed=seed, text_encoder=encoder, progress=show, device=device
         )
     return trainer, losses[-1]
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ops.configuration import worker_config
+from models.recipes import histories, sessions
+from ops.configuration import training_recipe, worker_config
+from ops.errors import CliError
 from ops.settings import load
 from streams.cluster import Cluster
 from streams.stores import DiskConfig
@@ -25,3 +27,13 @@ def test_states_are_in_memory_or_in_a_folder_of_the_deployments_own(monkeypatch:
     assert worker_config(load(), Cluster("nowhere:1")).state == DiskConfig(
         Path("/elsewhere/shop"), "eu.state", memory_mib=64, keep_seconds=600.0
     )
+
+
+def test_a_deployment_chooses_its_recipe_and_the_size_of_its_model(monkeypatch: pytest.MonkeyPatch):
+    assert training_recipe(load()) == histories()
+    for name, value in (("RECIPE", "sessions"), ("SIZE", "3"), ("MEMBERS", "2")):
+        monkeypatch.setenv(f"DRIFTLINE_LEARNER_{name}", value)
+    assert training_recipe(load()) == sessions(size=3, members=2)
+    monkeypatch.setenv("DRIFTLINE_LEARNER_RECIPE", "histories")
+    with pytest.raises(CliError, match="size 3 needs the last 150 events of a user, states keep 100"):
+        training_recipe(load())

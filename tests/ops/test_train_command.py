@@ -95,12 +95,14 @@ async def test_reads_a_file_up_to_a_time_and_publishes_nothing_if_told_so(tmp_pa
     await send_items(wire, topics)
     rows = "".join(f"{e.user},{e.item},{e.time / 1000},rate\n" for e in interactions())
     (tmp_path / "events.csv").write_text("user,item,timestamp,action\n" + rows + "u1,i1,soon,rate\n")
+    (tmp_path / "driftline.toml").write_text('learner_recipe = "sessions"\n')
     until = small.START + 200_000
     done = train("--events", "events.csv", "--until", str(until), "--no-publish", "--seed", "5")
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "releases").iterdir()
     assert Release.load(path).facts["events"] == 200
     assert Release.load(path).facts["seed"] == 5
+    assert Release.load(path).config.window == 20  # the recipe's
     first, second, third, last = done.stdout.splitlines()
     assert first.startswith(f"release {path.name}: 200 events, 12 users")
     assert second.startswith("trained in ") and str(path) in second
