@@ -19,9 +19,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from policy import mixture
-from policy.pins import Pins
-from policy.slate import total
+from policy.slate import published_marginals, total
 
 _BATCH = 64
 
@@ -39,8 +37,8 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a slate was drawn from: `logits` [C], the columns `chosen`, in order of position, and which positions were
-    `pinned`."""
+    """What a slate was drawn from: `logits` [C], the columns `chosen`, in order of position, which positions were
+    `pinned`, and in which share of slates neighbours are exchanged, `swaps`."""
 
     slate: str
     logits: Floats32
@@ -48,6 +46,7 @@ class Drawn:
     temperature: float
     epsilon: float
     pinned: tuple[int, ...] = ()
+    swaps: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,9 @@ class PropensityCheck:
         until = time.monotonic() + seconds
         while self._unchecked and time.monotonic() < until:
             batch = [self._any() for _ in range(min(_BATCH, len(self._unchecked)))]
-            alike: defaultdict[tuple[int, int, float], list[Drawn]] = defaultdict(list)
+            alike: defaultdict[tuple[int, int, float, float], list[Drawn]] = defaultdict(list)
             for drawn in batch:
-                alike[len(drawn.logits), len(drawn.chosen), drawn.epsilon].append(drawn)
+                alike[len(drawn.logits), len(drawn.chosen), drawn.epsilon, drawn.swaps].append(drawn)
             for group in alike.values():
                 self._check(group)
 
@@ -131,7 +130,7 @@ class PropensityCheck:
         temperature = np.array([drawn.temperature for drawn in group])
         chosen = np.stack([drawn.chosen for drawn in group])
         fixed = np.array([np.isin(np.arange(len(drawn.chosen)), drawn.pinned) for drawn in group])
-        position, inclusion = _probabilities(logits, chosen, fixed, temperature, group[0].epsilon)
+        position, inclusion = published_marginals(logits, chosen, fixed, temperature, group[0].epsilon, group[0].swaps)
         k = chosen.shape[1]
         self._checked += len(group)
         self._sum_error = _largest(self._sum_error, position.sum(axis=1) - 1)
@@ -141,20 +140,6 @@ class PropensityCheck:
                 computed = np.stack([position[at, drawn.chosen, np.arange(k)], inclusion[at, drawn.chosen]])
                 error = np.stack([said.propensity, said.inclusion]) - computed
                 self._published_error = _largest(self._published_error, error)
-
-
-def _probabilities(
-    logits: Floats32, chosen: NDArray[np.int64], fixed: NDArray[np.bool_], temperature: Floats, epsilon: float
-) -> tuple[Floats, Floats]:
-    """P(each candidate at each position) [B, C, k], and in the slate at all [B, C]; `fixed` [B, k]: what is pinned."""
-    k = chosen.shape[1]
-    pins = Pins.of(np.where(fixed, chosen, -1), logits, k)
-    drawn, _ = mixture.marginals(pins.others(logits), k, temperature, epsilon)
-    nth = np.where(fixed, 0, np.cumsum(~fixed, axis=1) - 1)
-    position = np.where(fixed[:, None, :], 0.0, np.take_along_axis(drawn, nth[:, None, :], axis=2))
-    row, place = np.nonzero(fixed)
-    position[row, chosen[row, place], place] = 1.0
-    return position, np.minimum(position.sum(axis=2), 1.0)
 
 
 def _added(terms: Mapping[str, Floats32]) -> Floats32:

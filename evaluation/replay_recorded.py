@@ -92,4 +92,5 @@ def recorded_policy(decision: Decision, rest: PolicyConfig) -> PolicyConfig:
         epsilon=decision.epsilon,
         beta=decision.beta,
         seed=decision.seed,
+        swaps=decision.swaps,
     )

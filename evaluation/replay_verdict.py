@@ -239,6 +239,7 @@ def _chosen_again(recorded: Decision, policy: PolicyConfig, columns: _Columns) -
         and again.conditional[0, :size].tolist() == recorded.conditional
         and bool(again.uniform_arm[0]) == recorded.uniform
         and np.flatnonzero(again.pinned[0]).tolist() == recorded.pinned
+        and [place for place in again.swapped[0].tolist() if place >= 0] == recorded.swapped
     )
 
 

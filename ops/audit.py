@@ -201,6 +201,7 @@ class Audit:
             message["temperature"],
             message["epsilon"],
             tuple(message.get("pinned", ())),
+            message.get("swaps", 0.0),
         )
         parts, added = (
             {name: floats(column) for name, column in message.get(field, {}).items()}

@@ -48,6 +48,7 @@ def policy_config(settings: Settings) -> PolicyConfig:
         beta=settings.policy_beta,
         seed=settings.policy_seed,
         marginals=settings.policy_marginals,
+        swaps=settings.policy_swaps,
     )
 
 

@@ -140,7 +140,20 @@ class Settings(BaseSettings):
     policy_injected: int = _setting(2, "further candidates drawn uniformly from the catalogue", "items", ge=0, le=1000)
     policy_temperature: float = _setting(0.35, "of the random choice: lower sticks closer to the scores", gt=0)
     policy_epsilon: float = _setting(0.02, "share of slates drawn uniformly from the candidates", "0 to 1", ge=0, le=1)
-    policy_beta: float = _setting(0.1, "how much an item's popularity is held against it", ge=0, le=1)
+    policy_swaps: float = _setting(
+        0.02,
+        "share of slates in which two neighbours are exchanged, to learn how positions are looked at",
+        "0 to .2",
+        ge=0,
+        le=0.2,
+    )
+    policy_beta: float = _setting(
+        0.1,
+        "how much an item's popularity is held against it; more is what the correction in training is for",
+        "0 to .2",
+        ge=0,
+        le=0.2,
+    )
     policy_seed: int = _setting(0, "of every random choice: the same seed, the same slates", ge=0)
     policy_marginals: bool = _setting(True, "publish each item's chance at its position, not only of its slate")
     policy_filter_seen: bool = _setting(True, "leave out what the user has interacted with")

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from policy import plackett_luce
+from policy import plackett_luce, swaps
 from policy.plackett_luce import Floats, Ints, Temperature
 
 
@@ -34,14 +34,17 @@ def sample(
 
 
 def chain(
-    logits: NDArray[np.floating], chosen: Ints, temperature: Temperature, epsilon: float
+    logits: NDArray[np.floating], chosen: Ints, temperature: Temperature, epsilon: float, exchanged: float = 0.0
 ) -> tuple[Floats, Floats]:
     """Conditional probabilities float64 [B, k] and the log-probability of the ordered slate, float64 [B].
 
+    `exchanged`: in which share of slates two neighbours change places after the draw (policy/swaps.py).
     The conditional at j is P(first j items) / P(first j - 1 items) under the mixture, so that the product is the
     probability of the slate; 1 where `chosen` int64 [B, k] is -1.
     """
     log_softmax = np.cumsum(plackett_luce.log_chain(logits, chosen, temperature), axis=1)
+    if exchanged:
+        log_softmax += swaps.log_factors(logits, chosen, temperature, exchanged)
     left = _available(logits)[:, None] - np.arange(chosen.shape[1])
     log_uniform = -np.cumsum(np.log(np.where(chosen >= 0, np.maximum(left, 1), 1)), axis=1)
     log_prefix = np.logaddexp(_log(1 - epsilon) + log_softmax, _log(epsilon) + log_uniform)

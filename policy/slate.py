@@ -21,15 +21,18 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from policy import mixture, plackett_luce
+from policy import mixture, plackett_luce, swaps
 from policy.pins import Pins
-from policy.plackett_luce import Floats, Ints
+from policy.plackett_luce import Floats, Ints, Temperature
 from policy.randomness import KEY_LIMIT, WORDS_PER_BLOCK, Words, event_keys, item_uniforms, uniforms
 
 Floats32 = NDArray[np.float32]
 
-GUMBEL, UNSHOWN = 0, 1
-"""What a candidate's number is for: its place in the slate, or the sample of what was not shown."""
+GUMBEL, UNSHOWN, SWAP = 0, 1, 2
+"""What a number is for: a candidate's place in the slate, the sample of what was not shown, exchanged positions."""
+
+TWO_NUMBERS = np.arange(2, dtype=np.uint64)[None, :]
+"""Of an event, from its key for SWAP, as if of items 0 and 1: whether two places change, and which."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class PolicyConfig:
     `candidates` are retrieved and `injected` drawn from the rest of the catalogue: width = candidates + injected. Of
     the retrieved ones at most `neighbours` are there for going with what the user did last, the others for being near.
     `marginals`: also compute propensities and inclusions; it changes no choice. `unshown_sample`: how many
-    candidates that were not shown get their inclusion computed too.
+    candidates that were not shown get their inclusion computed too. `swaps`: in which share of slates two neighbours
+    change places after the draw, to learn how positions are looked at.
     """
 
     k: int = 10
@@ -52,6 +56,7 @@ class PolicyConfig:
     seed: int = 0
     marginals: bool = True
     unshown_sample: int = 4
+    swaps: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -62,6 +67,7 @@ class PolicyConfig:
             "epsilon": (0 <= self.epsilon <= 1, "0 to 1"),
             "beta": (self.beta >= 0 and math.isfinite(self.beta), "a finite number, at least 0"),
             "seed": (0 <= self.seed < KEY_LIMIT, "0 to 2**64 - 1"),
+            "swaps": (0 <= self.swaps <= 1, "0 to 1"),
             "unshown_sample": (self.unshown_sample >= 0, "at least 0"),
         }
         for name, (valid, expected) in limits.items():
@@ -82,11 +88,12 @@ class Noise:
     injection: Floats  # [B, injected]
     gumbel: Words  # [B] keys
     unshown: Words  # [B] keys
+    swap: Floats  # [B, 2]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen and with which probability. The four before the last are None unless config.marginals."""
+    """What was chosen and with which probability. Four may be None: unless config.marginals."""
 
     uniform_arm: NDArray[np.bool_]  # [B]: the slate came from the uniform arm
     chosen: Ints  # [B, k] columns of the candidates, -1 beyond what is available
@@ -97,6 +104,7 @@ class Choice:
     unshown: Ints | None  # [B, unshown_sample] columns drawn uniformly from those not shown, -1 = none
     unshown_inclusion: Floats | None  # [B, unshown_sample] P(that item in the slate)
     pinned: NDArray[np.bool_]  # [B, k]: not drawn; it stands there for certain
+    swapped: Ints  # [B, 2] the positions that changed places after the draw, -1: none did
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,9 @@ def draws(config: PolicyConfig) -> int:
 def noise(config: PolicyConfig, partition: int, offsets: Ints) -> Noise:
     """The randomness of the events at `offsets` (int64 [B], ascending) of a partition."""
     drawn = uniforms(config.seed, partition, offsets, draws(config))
-    gumbel, unshown = (event_keys(config.seed, partition, offsets, purpose) for purpose in (GUMBEL, UNSHOWN))
-    return Noise(drawn[:, 0], drawn[:, 1 : 1 + config.injected], gumbel, unshown)
+    gumbel, unshown, swap = (event_keys(config.seed, partition, offsets, use) for use in (GUMBEL, UNSHOWN, SWAP))
+    numbers = item_uniforms(swap, np.repeat(TWO_NUMBERS, len(swap), axis=0))
+    return Noise(drawn[:, 0], drawn[:, 1 : 1 + config.injected], gumbel, unshown, numbers)
 
 
 def decide(
@@ -224,15 +233,19 @@ def arrange(
     gumbel = item_uniforms(noise.gumbel, items)
     drawn, uniform_arm = mixture.sample(others, gumbel, noise.arm, k, heat, epsilon)
     drawn = pins.room(drawn)
-    conditional, log_probability = mixture.chain(others, drawn, heat, epsilon)
+    place = swaps.places(noise.swap, config.swaps, drawn)
+    drawn = swaps.exchanged(drawn, place)
+    conditional, log_probability = mixture.chain(others, drawn, heat, epsilon, config.swaps)
     sources = pins.sources(drawn)
     chosen, conditional = pins.chosen(sources, drawn), pins.placed(sources, conditional, 1.0)
-    fixed = sources >= k
+    fixed, swapped = sources >= k, _positions(sources, place)
     if not config.marginals:
-        return Choice(uniform_arm, chosen, conditional, log_probability, None, None, None, None, fixed)
+        return Choice(uniform_arm, chosen, conditional, log_probability, None, None, None, None, fixed, swapped)
     unshown = _sample_unshown(logits, chosen, item_uniforms(noise.unshown, items), config.unshown_sample)
     columns = np.concatenate([drawn, unshown], axis=1)
     position, inclusion = mixture.marginals(others, k, heat, epsilon, columns)
+    if config.swaps:
+        position = swaps.spread(position, drawn, config.swaps)
     inclusion = pins.inclusion(position, inclusion)
     return Choice(
         uniform_arm,
@@ -244,7 +257,45 @@ def arrange(
         unshown,
         inclusion[:, k:],
         fixed,
+        swapped,
     )
+
+
+def published_marginals(
+    logits: NDArray[np.floating],
+    chosen: Ints,
+    fixed: NDArray[np.bool_],
+    temperature: Temperature,
+    epsilon: float,
+    exchanged: float = 0.0,
+) -> tuple[Floats, Floats]:
+    """P(each candidate at each position) [B, C, k] and in the slate at all [B, C], of slates as they were logged.
+
+    For who has a decision and not its marginals. `logits` [B, C]; `chosen` [B, k] columns in order of position, -1
+    beyond what there is; `fixed` [B, k]: what is pinned; `exchanged`: the policy's `swaps`. Σ over candidates is 1
+    at every position.
+    """
+    k = chosen.shape[1]
+    pins = Pins.of(np.where(fixed, chosen, -1), logits, k)
+    free = ~fixed & (chosen >= 0)
+    nth = np.where(free, np.cumsum(free, axis=1) - 1, 0)
+    drawn, _ = mixture.marginals(pins.others(logits), k, temperature, epsilon)
+    if exchanged:
+        there = np.where(np.arange(k) < free.sum(axis=1, keepdims=True), 0, -1)
+        drawn = swaps.spread(drawn, there, exchanged)
+    position = np.where(free[:, None, :], np.take_along_axis(drawn, nth[:, None, :], axis=2), 0.0)
+    row, place = np.nonzero(fixed)
+    position[row, chosen[row, place], place] = 1.0
+    return position, np.minimum(position.sum(axis=2), 1.0)
+
+
+def _positions(sources: Ints, place: Ints) -> Ints:
+    """The two positions, [B, 2], at which what was drawn at `place` [B] and after it stands, -1 where place is."""
+    found = np.full((len(place), 2), -1, np.int64)
+    row = np.flatnonzero(place >= 0)
+    for at in range(2):
+        found[row, at] = (sources[row] == place[row, None] + at).argmax(axis=1)
+    return found
 
 
 def _sample_unshown(logits: Floats32, chosen: Ints, uniforms: Floats, size: int) -> Ints:

@@ -155,6 +155,7 @@ class Recommendation(Struct, frozen=True, gc=False):
         list[int],
         Meta(description="indices into `items` of what a rule put there: not drawn, and every probability of it is 1"),
     ] = []
+    swapped: Annotated[list[int], Meta(description="two positions, from 0, that were exchanged after the draw")] = []
 
 
 class Decision(Struct, frozen=True, gc=False):
@@ -229,6 +230,8 @@ class Decision(Struct, frozen=True, gc=False):
     policy_temperature: Annotated[
         float | None, Meta(description="the setting, before a user's own temperature; null: `temperature`")
     ] = None
+    swapped: Annotated[list[int], Meta(description="two positions, from 0, that were exchanged after the draw")] = []
+    swaps: Annotated[Unit, Meta(description="share of slates in which two neighbours are exchanged")] = 0.0
 
 
 class Outcome(Struct, frozen=True, gc=False):

@@ -61,6 +61,7 @@ class Row:
     pinned: list[int]
     groups: dict[str, list[int]]
     steered: bool | None
+    swapped: list[int]
 
 
 class Messages:
@@ -95,6 +96,7 @@ class Messages:
             pinned=np.flatnonzero(decisions.pinned[at]).tolist(),
             groups={} if grouping is None else grouping.columns(at),
             steered=None if grouping is None else grouping.steered[at],
+            swapped=[place for place in decisions.swapped[at].tolist() if place >= 0],
         )
 
     def recommendation(self, at: int, row: Row) -> Recommendation:
@@ -114,6 +116,7 @@ class Messages:
             catalogue=self._position,
             ages=Ages(self._now - row.touched.arrived, self._now - self._world.created, self._estimator_age),
             pinned=row.pinned,
+            swapped=row.swapped,
         )
 
     def decision(self, at: int, row: Row) -> Decision:
@@ -146,11 +149,13 @@ class Messages:
             counted=int(slates.candidates.counted[at]),
             adjustments={name: column[at].tobytes() for name, column in slates.decisions.adjustments.items()},
             pinned=row.pinned,
+            swapped=row.swapped,
             removed=self._removed(at),
             rules=slates.rules,
             policy_temperature=policy.temperature,
             groups=row.groups,
             steered=row.steered,
+            swaps=policy.swaps,
         )
 
     def open_slate(self, at: int, row: Row) -> OpenSlate:
@@ -180,6 +185,7 @@ class Messages:
             steered=row.steered,
             item_groups=item_groups(row.groups, row.chosen),
             group_candidates={name: len(columns) for name, columns in row.groups.items()},
+            swapped=row.swapped,
         )
 
     def _removed(self, at: int) -> list[str]:
