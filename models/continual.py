@@ -27,7 +27,9 @@ History = tuple[Int64, Int64, UInt8, Float32]
 """Items (rows), times, actions and weights of a user's last events, oldest first."""
 
 STATE = "continual.json"
-TRAINER, SERVED, PREVIOUS, CANDIDATE = "trainer", "served", "previous", "candidate"
+TRAINER, SERVED, PREVIOUS, CANDIDATE, LAST = "trainer", "served", "previous", "candidate", "last"
+RECENT = 4
+"""A release is new for so many times `ContinualConfig.rounds`: what drifts in that time may be its doing."""
 
 
 class Trainer(Protocol):
@@ -125,6 +127,8 @@ class Continual:
         self.round = 0
         self.refused = self.taken_back = self.recovered = 0
         self._since = 0  # rounds since the last candidate was made
+        self._age = 0  # rounds since the served release was given out
+        self._last: Release | None = None  # the one before it, once that is no longer watched
         self._previous: Release | None = None
         self._candidate: Release | None = None
         self._gate, self._watch = Comparison(self.config.gate), Comparison(self.config.watch)
@@ -133,6 +137,7 @@ class Continual:
     def learn(self, log: InteractionLog) -> Step:
         """One round: test, decide, train. ``log.items`` are rows of the trainer's items, -1 for unknown ones."""
         self.round += 1
+        self._age += 1
         self._test(log)
         decided = self._decide()
         loss = self.trainer.learn(log)
@@ -143,6 +148,18 @@ class Continual:
         if self._candidate is None and self._previous is None and self._since >= self.config.rounds:
             self._propose(loss)
         return Step(self.round, len(log), loss, **decided)
+
+    def alarm(self) -> None:
+        """The world has changed, says who watches it: do not wait for the next candidate.
+
+        With this round one is made, unless one is being judged. If what is served is new, that may be what has changed:
+        it is judged once more beside the one before it, and taken back if that is better; the candidate comes after.
+        """
+        self._since = max(self._since, self.config.rounds)
+        judging = self._candidate is not None or self._previous is not None
+        if not judging and self._last is not None and self._age <= RECENT * self.config.rounds:
+            self._previous, self._last = self._last, None
+            self._watch = Comparison(self.config.watch)
 
     def _recover(self) -> None:
         """Weights that are no numbers any more go back to those that are served."""
@@ -198,7 +215,7 @@ class Continual:
         if verdict == "worse":
             self.refused += 1
             return {"refused": candidate.id, "compared": compared}
-        self._previous, self.served = self.served, candidate
+        self._previous, self.served, self._last, self._age = self.served, candidate, None, 0
         self._watch = Comparison(self.config.watch)
         return {"serve": candidate, "compared": compared}
 
@@ -208,11 +225,12 @@ class Continual:
             return {}
         self._previous, self._watch = None, Comparison(self.config.watch)
         if verdict == "passed":
+            self._last = previous
             return {}
         worse, self.served = self.served, previous
         self.taken_back += 1
         self.trainer.adopt(previous)
-        self._since = 0
+        self._since, self._age = 0, 0
         return {"serve": previous, "taken_back": worse.id, "compared": compared}
 
     def _propose(self, loss: float) -> None:
@@ -223,12 +241,13 @@ class Continual:
     def save(self, directory: Path) -> None:
         """Write everything that ``load`` needs to go on as if nothing had happened."""
         self.trainer.save(directory / TRAINER)
-        held = {SERVED: self.served, PREVIOUS: self._previous, CANDIDATE: self._candidate}
+        held = {SERVED: self.served, PREVIOUS: self._previous, CANDIDATE: self._candidate, LAST: self._last}
         names = {name: release.save(directory / name).name for name, release in held.items() if release is not None}
         state = {
             "releases": names,
             "round": self.round,
             "since": self._since,
+            "age": self._age,
             "refused": self.refused,
             "taken_back": self.taken_back,
             "recovered": self.recovered,
@@ -253,6 +272,7 @@ class Continual:
             releases = {name: Release.load(directory / name / id_) for name, id_ in state["releases"].items()}
             learning = cls(trainer(directory / TRAINER), releases[SERVED], judge, config, seed=state["seed"])
             learning.round, learning._since = state["round"], state["since"]
+            learning._age = state.get("age", 0)
             for name in ("refused", "taken_back", "recovered"):
                 setattr(learning, name, state[name])
             learning._gate = Comparison.restored(learning.config.gate, state["gate"])
@@ -260,6 +280,7 @@ class Continual:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{directory}: not a checkpoint that can be read: {error!r}") from error
         learning._previous, learning._candidate = releases.get(PREVIOUS), releases.get(CANDIDATE)
+        learning._last = releases.get(LAST)
         return learning
 
 

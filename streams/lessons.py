@@ -10,6 +10,7 @@ from collections.abc import Mapping, Set
 
 import msgspec
 import numpy as np
+import structlog
 from aiokafka.errors import KafkaError
 
 from models.batches import InteractionLog
@@ -23,6 +24,8 @@ from streams.rounds import Round, RoundReader
 from streams.spans import WAIT_MS, Batches
 from streams.validation import BadMessage
 from streams.world import features_of
+
+log = structlog.get_logger(__name__)
 
 
 class Lessons:
@@ -47,6 +50,11 @@ class Lessons:
         if changed:
             trainer.put_items([item.item for item in changed], features_of(changed))
             rows = {item: row for row, item in enumerate(trainer.item_ids)}
+        if found.drifted:
+            self.learning.alarm()
+            log.warning(
+                "drift: a candidate is made or judged now", signals=found.drifted, round=self.learning.round + 1
+            )
         step = self.learning.learn(_interactions(found, rows))
         self.loss = step.loss
         known = [(user, rows[item], weight) for user, item, weight in found.shown if item in rows]

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 
 from index.hashing import hash64, item_hash
 from streams.contracts import Erase, Interaction, Outcome
+from streams.correction import Correction
 from streams.validation import BadMessage, EventRules, decode_event
-
-LARGEST_WEIGHT = 10.0
-"""Bound of 1/π (clipped inverse propensities, Ionides 2008): one lucky exposure counts as ten ordinary ones at most."""
 
 REMEMBERED_IDS = 65_536
 """Event ids that are known again; as in the workers, whose states remember a user's last ones."""
@@ -49,7 +47,8 @@ class Round:
         times_ms, actions, weights: [n].
         erased: codes of the users who asked to be forgotten, wherever in the span; of their interactions only those
             after the erasure are left.
-        shown: (user code, item id, weight) of interactions that answered a slate; weight: 1 / π(item in it), bounded.
+        shown: (user code, item id, weight) of interactions that answered a slate; weight: see streams/correction.py.
+        drifted: signals of clicks that have left what was expected.
         bad: records that a worker dead-letters.
     """
 
@@ -60,6 +59,7 @@ class Round:
     weights: NDArray[np.float32]
     erased: list[int] = field(default_factory=list)
     shown: list[tuple[int, str, float]] = field(default_factory=list)
+    drifted: list[str] = field(default_factory=list)
     bad: int = 0
 
     def __len__(self) -> int:
@@ -67,10 +67,11 @@ class Round:
 
 
 class RoundReader:
-    """Turns spans of records into rounds. `ids` are hashes of event ids seen before, oldest first."""
+    """Turns spans of records into rounds. `ids` are hashes of event ids seen before, oldest first; `correction` is what
+    was learned from outcomes before."""
 
-    def __init__(self, rules: EventRules, ids: Iterable[int] = ()) -> None:
-        self._rules = rules
+    def __init__(self, rules: EventRules, ids: Iterable[int] = (), correction: Correction | None = None) -> None:
+        self._rules, self.correction = rules, correction or Correction()
         self._codes = {action: code for code, action in enumerate(rules.actions)}
         self._order = deque(ids)
         self._known = set(self._order)
@@ -99,7 +100,7 @@ class RoundReader:
                 kept = [(user, other) for user, other in kept if user != gone]
             elif isinstance(event, Interaction) and not self._repeated(event):
                 kept.append((user_code(event.user), event))
-        shown, unreadable = _shown(outcomes or {})
+        shown, drifted, unreadable = self._shown(outcomes or {})
         return Round(
             np.array([user for user, _ in kept], np.int64),
             [event.item for _, event in kept],
@@ -108,8 +109,26 @@ class RoundReader:
             np.array([event.weight for _, event in kept], np.float32),
             list(erased),
             shown,
+            drifted,
             bad + unreadable,
         )
+
+    def _shown(self, outcomes: Mapping[int, Sequence[Arrived]]) -> tuple[list[tuple[int, str, float]], list[str], int]:
+        found: list[tuple[int, str, float]] = []
+        drifted: list[str] = []
+        bad = 0
+        for number in sorted(outcomes):
+            for record in outcomes[number]:
+                try:
+                    outcome = _outcome_decoder.decode(record.value or b"")
+                    worth, signals = self.correction.learn(outcome)
+                except ValueError:  # of msgspec, too
+                    bad += 1
+                    continue
+                user = user_code(outcome.user)
+                found += [(user, item, weight) for item, weight in worth]
+                drifted += signals
+        return found, drifted, bad
 
     def _repeated(self, event: Interaction) -> bool:
         if event.id is None:
@@ -132,22 +151,3 @@ def user_code(user: str) -> int:
 def _merged(events: Mapping[int, Sequence[Arrived]]) -> Iterable[Arrived]:
     """Records by timestamp and partition; within a partition always by offset."""
     return heapq.merge(*(events[number] for number in sorted(events)), key=lambda record: record.timestamp)
-
-
-def _shown(outcomes: Mapping[int, Sequence[Arrived]]) -> tuple[list[tuple[int, str, float]], int]:
-    found, bad = [], 0
-    for number in sorted(outcomes):
-        for record in outcomes[number]:
-            try:
-                outcome = _outcome_decoder.decode(record.value or b"")
-            except msgspec.MsgspecError:
-                bad += 1
-                continue
-            if outcome.inclusion is not None:
-                user = user_code(outcome.user)
-                found += [
-                    (user, item, min(LARGEST_WEIGHT, 1 / max(inclusion, 1e-9)))
-                    for item, reward, inclusion in zip(outcome.items, outcome.rewards, outcome.inclusion, strict=True)
-                    if reward > 0
-                ]
-    return found, bad

@@ -27,6 +27,7 @@ from models.continual import Continual, Step
 from models.release import Release
 from streams.cluster import Cluster
 from streams.contracts import RoundEnds, TrainerState
+from streams.correction import Correction
 from streams.election import pause
 from streams.lessons import Items, Lessons
 from streams.names import Topics
@@ -43,6 +44,7 @@ CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints, inside the one of the releases."""
 
 EVENT_IDS = "event_ids.npy"
+CORRECTION = "correction.json"
 LARGEST_ROUND = 8
 """A backlog is taken in rounds of up to this many times the ordinary size, at the same number of training steps."""
 KEEP = 2
@@ -128,10 +130,12 @@ class TrainerTerm:
         directory = self._config.checkpoints / state.checkpoint
         try:
             learning, ids = self._load(directory), np.load(directory / EVENT_IDS)
+            kept = directory / CORRECTION  # an older driftline's checkpoint has none
+            correction = Correction.unpack(kept.read_bytes()) if kept.exists() else Correction()
         except ValueError as error:
             raise RuntimeError(f"{error}: `driftline train` makes another one") from error
         log.info("training goes on", checkpoint=state.checkpoint, round=state.round, to_repeat=len(state.begun))
-        return Lessons(learning, RoundReader(self._config.rules, ids.tolist()), self._items)
+        return Lessons(learning, RoundReader(self._config.rules, ids.tolist(), correction), self._items)
 
 
 class Training:
@@ -176,6 +180,7 @@ class Training:
             "refused": learning.refused,
             "taken_back": learning.taken_back,
             "recovered": learning.recovered,
+            "drift_alarms": self._lessons.reader.correction.alarms,
             "bad_records": self._lessons.bad,
             "lag": self._spans.lag(self._ends),
         }
@@ -222,8 +227,10 @@ class Training:
         self._serving = release.id
 
     async def _checkpoint(self) -> None:
-        learning, ids, folder = self._lessons.learning, self._lessons.reader.ids, self._config.checkpoints
-        name = await _in(self._compute, save_checkpoint, folder, self._config.app_id, learning, ids)
+        learning, reader, folder = self._lessons.learning, self._lessons.reader, self._config.checkpoints
+        name = await _in(
+            self._compute, save_checkpoint, folder, self._config.app_id, learning, reader.ids, reader.correction
+        )
         self._state = TrainerState(name, time.time_ns() // 1_000_000, learning.round, self._ends, [])
         await self._writer.publish(self._state)
         self._learned = False
@@ -248,7 +255,9 @@ async def publish_first(config: TrainerConfig, learning: Continual, ends: Mappin
     drop_old(config.checkpoints, config.app_id, KEEP)
 
 
-def save_checkpoint(folder: Path, app_id: str, learning: Continual, event_ids: np.ndarray) -> str:
+def save_checkpoint(
+    folder: Path, app_id: str, learning: Continual, event_ids: np.ndarray, correction: Correction | None = None
+) -> str:
     """Write a checkpoint and return its name. Aside first and then renamed: a reader sees all of it or nothing."""
     name = f"{app_id}-{learning.round}-{uuid.uuid4().hex[:8]}"
     aside = folder / f".aside-{name}"
@@ -256,6 +265,7 @@ def save_checkpoint(folder: Path, app_id: str, learning: Continual, event_ids: n
     try:
         learning.save(aside)
         np.save(aside / EVENT_IDS, event_ids, allow_pickle=False)
+        (aside / CORRECTION).write_bytes((correction or Correction()).pack())
         aside.rename(folder / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -219,3 +219,70 @@ def test_a_damaged_checkpoint_is_an_error(tmp_path: Path) -> None:
 def test_a_config_that_makes_no_sense_names_the_field(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         ContinualConfig(**{field: 0})  # type: ignore[arg-type]
+
+
+def test_after_an_alarm_a_candidate_is_made_at_once() -> None:
+    config = replace(CONFIG, rounds=50)
+    made = []
+    for alarmed in (False, True):
+        trainer = Scripted([0.7])
+        learning = Continual(trainer, FIRST, Judging(), config)
+        run(learning, 0, 3)
+        if alarmed:
+            learning.alarm()
+        run(learning, 3, 8)
+        made.append(trainer.made)
+        assert (learning.served is FIRST) != alarmed
+    assert made[0] == 0 and made[1] >= 1
+
+
+class Fickle(Judging):
+    """From round `since` on the releases that were better are worse."""
+
+    def __init__(self, since: int) -> None:
+        super().__init__()
+        self.since, self.now = since, 0
+
+    def __call__(self, release: Release) -> Any:
+        gains = super().__call__(release)
+        return lambda cases: gains(cases) if self.now < self.since else 1.0 - gains(cases)
+
+
+@pytest.mark.parametrize("alarmed", [False, True])
+def test_an_alarm_has_a_new_release_judged_again_and_taken_back(alarmed: bool) -> None:
+    judging = Fickle(since=10)
+    learning = Continual(Scripted([0.8]), FIRST, judging, replace(CONFIG, rounds=10))
+    learning._since = 10
+    learning._propose(1.0)
+    run(learning, 0, 9)
+    better = learning.served
+    assert better is not FIRST and learning._previous is None  # judged to the end
+    judging.now = 10
+    if alarmed:
+        learning.alarm()
+    run(learning, 10, 13)
+    assert (learning.served is FIRST) == alarmed
+    assert learning.taken_back == alarmed
+
+
+def test_an_alarm_changes_nothing_while_something_is_judged_and_goes_through_a_checkpoint(tmp_path: Path) -> None:
+    script = [0.6, 0.7, 0.8, 0.2, 0.9]
+
+    def alarmed(learning: Continual, begin: int, end: int) -> list[Step]:
+        steps = []
+        for number in range(begin, end):
+            if number % 7 == 3:
+                learning.alarm()
+            steps.append(learning.learn(round_of(number)))
+        return steps
+
+    whole = Continual(Scripted(script), FIRST, Judging(), CONFIG)
+    expected = alarmed(whole, 0, 40)
+    part = Continual(Scripted(script), FIRST, Judging(), CONFIG)
+    found = alarmed(part, 0, 12)
+    for begin, end in ((12, 19), (19, 25), (25, 40)):
+        part.save(tmp_path / str(begin))
+        part = Continual.load(tmp_path / str(begin), lambda path: Scripted.load(script, path), Judging(), CONFIG)
+        found += alarmed(part, begin, end)
+    assert qualities(found) == qualities(expected)
+    assert [step.taken_back for step in found] == [step.taken_back for step in expected]

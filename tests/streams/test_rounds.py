@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from policy.reward import LARGEST_WEIGHT
 from streams import rounds
 from streams.contracts import Erase, Event, Interaction, Request, encode
-from streams.rounds import LARGEST_WEIGHT, Round, RoundReader, user_code
+from streams.rounds import Round, RoundReader, user_code
 from tests import small
 from tests.streams.outcomes import outcomes
 
@@ -95,7 +96,7 @@ def test_partitions_are_merged_by_arrival_but_never_reordered():
     assert RoundReader(small.RULES).read({0: first, 1: second}).items == found.items
 
 
-def test_what_answered_a_slate_weighs_the_inverse_of_its_inclusion():
+def test_what_answered_a_slate_weighs_its_bounded_pseudo_reward():
     (outcome,) = outcomes(1)
     rewards = [1.0, 0.0, 2.0] + [0.0] * 7
     inclusion = [0.5, 0.5, 1e-6] + [0.5] * 7
@@ -103,8 +104,11 @@ def test_what_answered_a_slate_weighs_the_inverse_of_its_inclusion():
     external = msgspec.structs.replace(clicked, inclusion=None)
     found = RoundReader(small.RULES).read({}, {0: [Told(b"u", encode(clicked)), Told(b"u", encode(external))]})
     user = user_code(outcome.user)
-    assert found.shown == [(user, outcome.items[0], 2.0), (user, outcome.items[2], LARGEST_WEIGHT)]
+    # r̂ of nothing learned is a half, the first position is looked at: .5 + 2 · (1 − .5).
+    assert found.shown == [(user, outcome.items[0], 1.5), (user, outcome.items[2], LARGEST_WEIGHT)]
     assert RoundReader(small.RULES).read({}, {0: [Told(b"u", b"{")]}).bad == 1
+    lying = msgspec.structs.replace(outcome, candidates=3)
+    assert RoundReader(small.RULES).read({}, {0: [Told(b"u", encode(lying))]}).bad == 1
 
 
 def test_codes_are_the_same_everywhere_and_use_the_sign():
