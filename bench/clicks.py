@@ -6,10 +6,14 @@ position k has probability η_k · r(segment, item). What is true can be changed
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from policy.slate import Choice, PolicyConfig, redecide
+from streams.contracts import Outcome
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -89,3 +93,49 @@ class World:
         items[at[:, None], swapped[at]] = items[at[:, None], swapped[at][:, ::-1]]
         clicks = random.random((count, k)) < self.examination * self.reward(segment, items)
         return Slates(items, clicks, segment, uniform, swapped)
+
+
+POLICY = PolicyConfig(k=10, candidates=50, injected=2, temperature=0.35, epsilon=0.02)
+
+
+def logged(seed: int, count: int, *, items: int = 200, flip: int | None = None, batch: int = 50) -> Iterator[Outcome]:
+    """Outcomes of slates drawn by driftline's own policy, with the probabilities it logs, and clicks at random.
+
+    From slate `flip` on, a multiple of `batch`, what was scored worst is scored best.
+    """
+    random = np.random.default_rng(seed)
+    quality = random.normal(0, 0.5, items)
+    for first in range(0, count, batch):
+        quality = -quality if first == flip else quality
+        columns = np.argsort(random.random((batch, items)), axis=1)[:, : POLICY.width]
+        logits = (quality[columns] + random.normal(0, 0.2, columns.shape)).astype(np.float32)
+        offsets = first + np.arange(batch)
+        choice = redecide(POLICY, logits, columns.astype(np.uint64), 0, offsets)
+        clicks = random.random((batch, POLICY.k)) < 0.2
+        for row in range(min(batch, count - first)):
+            yield _outcome(first + row, columns[row], choice, row, clicks[row])
+
+
+def _outcome(number: int, columns: Ints, choice: Choice, row: int, clicks: Bools) -> Outcome:
+    assert choice.inclusion is not None and choice.unshown is not None and choice.unshown_inclusion is not None
+    return Outcome(
+        user=f"u{number % 37}",
+        slate=f"0-{number}",
+        time=1_700_000_000_000 + number * 20_000,
+        closed=1_700_000_000_001 + number * 20_000,
+        reason="window",
+        origin="driftline",
+        shown=True,
+        items=[f"item{columns[at]}" for at in choice.chosen[row]],
+        rewards=clicks.astype(float).tolist(),
+        conditional=None,
+        propensity=None,
+        inclusion=choice.inclusion[row].tolist(),
+        unshown=[f"item{columns[at]}" for at in choice.unshown[row]],
+        unshown_inclusion=choice.unshown_inclusion[row].tolist(),
+        candidates=POLICY.width,
+        history=number // 37,
+        release="r1",
+        estimator=None,
+        uniform=bool(choice.uniform_arm[row]),
+    )

@@ -149,6 +149,14 @@ class ExposurePart:
         for features, shown, weight, _ in observations:
             self.exposure.learn_one(features, shown, weight)
 
+    def predictions(self, seen: Seen) -> list[tuple[float, float, float]]:
+        """Predicted and logged inclusion of an outcome's candidates, and their weight: for who measures."""
+        return [
+            (self.exposure.predict_one(features), logged, weight)
+            for features, _, weight, logged in self._observations(seen)
+            if logged is not None
+        ]
+
     def quicken(self, factor: float) -> None:
         """Larger steps from now on; the audit forgets what it knew of the old world sooner."""
         self.exposure.quicken(factor)

@@ -37,6 +37,37 @@ def test_positions_sum_to_one(k: int, spread: float) -> None:
     assert inclusion.max() < 1 + 1e-8
 
 
+SKEWED = st.lists(st.one_of(st.floats(-60, 60), st.floats(-3, 3), st.just(NEG)), min_size=1, max_size=6)
+"""At temperature .1 and up: the heaviest weight is anything from a sixth to 1 - e^-1000 of all."""
+
+
+@settings(deadline=None)
+@given(SKEWED, st.integers(1, 5), st.floats(0.1, 3))
+def test_skewed_weights_cost_no_accuracy(logits: list[float], k: int, temperature: float) -> None:
+    expected = positions(slates(weights_of(logits, temperature), k), len(logits), k)
+    if any(0 < weight < 1e-250 for weight in weights_of(logits, temperature)):
+        return  # below what enumeration can tell from "not available"
+    position, _ = plackett_luce.marginals(np.array([logits]), k, temperature)
+    np.testing.assert_allclose(position[0], expected, atol=1e-7, rtol=0)
+    np.testing.assert_allclose(position.sum(axis=1)[0, : min(k, sum(x > NEG for x in logits))], 1.0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("count", "k", "spread"), [(102, 10, 3.0), (300, 30, 1.0)])
+def test_large_slates_agree_with_monte_carlo(count: int, k: int, spread: float) -> None:
+    random, size = np.random.default_rng(count), 20_000
+    logits = random.standard_normal((1, count)) * spread
+    position, inclusion = plackett_luce.marginals(logits, k, 0.7)
+    seen, within = np.zeros((count, k)), np.zeros(count)
+    for _ in range(4):
+        chosen = plackett_luce.sample(np.tile(logits, (size // 4, 1)), random.random((size // 4, count)), k, 0.7)
+        for place in range(k):
+            seen[:, place] += np.bincount(chosen[:, place], minlength=count)
+        within += np.bincount(chosen.ravel(), minlength=count)
+    assert np.abs(seen / size - position[0]).max() < 5 * math.sqrt(0.25 / size)
+    error = np.sqrt(np.maximum(inclusion[0] * (1 - inclusion[0]), 1e-4) / size)
+    assert np.abs((within / size - inclusion[0]) / error).max() < 5
+
+
 @pytest.mark.parametrize("gap", [30.0, 300.0, 599.0])
 def test_one_item_above_all_others(gap: float) -> None:
     """The case on which quadrature on a fixed range fails."""
