@@ -38,7 +38,7 @@ class Examination:
     `half_life`: slates, of a context, after which one counts half. `positions`: most positions of a slate.
     """
 
-    def __init__(self, half_life: float = 10_000.0, positions: int = 100) -> None:
+    def __init__(self, half_life: float = 5000.0, positions: int = 100) -> None:
         if not half_life > 0:
             raise ValueError(f"half_life is {half_life}, expected a positive number of slates")
         if positions < 1:
