@@ -22,6 +22,7 @@ from ops.commands import (
     erase,
     evaluate,
     events,
+    fairness,
     interest,
     kafka,
     learn,
@@ -66,6 +67,7 @@ app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")
 app.command("replay")(replay.replay)
 app.command("ope")(ope.ope)
+app.command("fairness")(fairness.fairness)
 app.command("chaos")(chaos.chaos)
 app.add_typer(rules.app, name="rules", help="Business rules: boost, bury, pin, filter, cap.")
 app.add_typer(contracts.app, name="contracts", help="What the messages look like.")

@@ -39,6 +39,7 @@ def check(
         "pin": len(rules.pins),
         "filter": len(rules.filters),
         "cap": len(rules.caps),
+        "fairness": int(rules.fairness is not None),
     }
     found = ", ".join(f"{count} {name}" for name, count in told.items() if count) or "no rules"
     typer.echo(f"{file} is good: {found}")
