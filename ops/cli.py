@@ -16,6 +16,7 @@ from ops.commands import (
     audit,
     chaos,
     contracts,
+    dashboard,
     demo,
     dlq,
     embed,
@@ -63,6 +64,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
+app.command("dashboard")(dashboard.dashboard)
 app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")
 app.command("replay")(replay.replay)

@@ -39,6 +39,7 @@ _PATHS = (
     "kafka_ssl_ca_file",
     "kafka_ssl_cert_file",
     "kafka_ssl_key_file",
+    "dashboard_token_file",
 )
 _HIDDEN = "********"
 Origin = Literal["environment", "file", "default"]
@@ -232,6 +233,14 @@ class Settings(BaseSettings):
     learner_members: int = _setting(1, "models side by side: better, at as many times the cost", ge=1, le=8)
     learner_device: str = _setting(
         "cpu", "where weights are trained", "cpu, cuda, cuda:1, …", pattern=r"^(cpu|cuda(:\d+)?)$"
+    )
+
+    dashboard_host: str = _setting("127.0.0.1", "where the dashboard is reached; beyond loopback it asks for its token")
+    dashboard_port: int = _setting(8085, "of the dashboard", "port", ge=1, le=65_535)
+    dashboard_token: SecretStr | None = _setting(None, "who may see it beyond loopback; never shown", min_length=16)
+    dashboard_token_file: Path | None = _setting(None, "or a file that holds it, read at the start", "path")
+    dashboard_endpoints: str = _setting(
+        "", "pages of workers and learners; a name with several addresses stands for all of them", "host:port,…"
     )
 
     @field_validator("events_actions", mode="before")

@@ -1,0 +1,1 @@
+"""The dashboard: a web application that reads topics and the processes' pages, and writes nothing on its own."""

@@ -1,0 +1,31 @@
+"""What each page shows, by its name, as plain values: nothing here is markup, and what is not known is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ops.dashboard.facts import Facts
+from ops.dashboard.processes import Processes
+from ops.dashboard.seen import Seen
+from ops.dashboard.view_overview import Overview
+from ops.dashboard.view_quality import Quality
+from ops.dashboard.view_user import UserView
+
+
+class Views:
+    """All pages. `pages`: those that need no id."""
+
+    def __init__(self, seen: Seen, processes: Processes) -> None:
+        facts = Facts(seen, processes)
+        quality = Quality(facts)
+        users = UserView(facts)
+        self.user, self.item = users.user, users.item
+        self.pages: dict[str, Callable[[], dict[str, Any]]] = {
+            "overview": Overview(facts).overview,
+            "propensity": quality.propensity,
+            "fairness": quality.fairness,
+            "index": quality.index,
+            "models": quality.models,
+            "events": quality.events,
+        }
