@@ -24,9 +24,9 @@ all: weights below e^-600 of the largest are cut (policy/plackett_luce.py)."""
 
 def trainer_config(**changes: Any) -> OnlineConfig:
     """A small model, trained in rounds that are large for their number of steps, so that many runs can be afforded."""
-    model = EvolutionConfig(dim=32, layers=2, heads=1, window=20, hidden=64)
-    training = TrainConfig(model=model, epochs=30, batch_size=64, learning_rate=2e-3, mask_seen=False)
-    config = OnlineConfig(training, steps=24, horizon=None, rehearsal=0.0)
+    model = EvolutionConfig(dim=16, layers=2, heads=1, window=10, hidden=32)
+    training = TrainConfig(model=model, epochs=20, batch_size=64, learning_rate=2e-3, mask_seen=False)
+    config = OnlineConfig(training, steps=16, horizon=None, rehearsal=0.0)
     return replace(config, **changes)
 
 
@@ -41,6 +41,11 @@ def _with(policy: Mapping[str, Any], **changes: Any) -> Setup:
 
 NO_EXPLORATION = {"temperature": GREEDY, "epsilon": 0.0, "injected": 0}
 UNCORRECTED = {"beta": 0.0}
+
+
+def _bare(setup: Setup) -> Setup:
+    """The evolution model alone."""
+    return replace(setup, trainer=replace(setup.trainer, blended=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,20 @@ def _listed() -> list[Arm]:
         _driftline(
             "greedy",
             "clicks as they come, the best candidates in order",
-            _with(NO_EXPLORATION | UNCORRECTED, weighed=False),
+            _with(NO_EXPLORATION | UNCORRECTED, weighed=False, estimated=False),
         ),
-        _driftline("naive", "clicks as they come, with the default's exploration", _with(UNCORRECTED, weighed=False)),
-        _driftline("ips", "clicks weighed by 1/π, with the default's exploration", _with(UNCORRECTED)),
+        _driftline(
+            "naive",
+            "clicks as they come, with the default's exploration",
+            _with(UNCORRECTED, weighed=False, estimated=False),
+        ),
+        _driftline("ips", "clicks weighed by 1/π, with the default's exploration", _with(UNCORRECTED, estimated=False)),
         _driftline("default", "driftline as it comes", _default()),
         _driftline("default-greedy", "driftline as it comes, without exploration", _with(NO_EXPLORATION)),
+        _driftline(
+            "model-naive", "`naive` without counts and blend", _bare(_with(UNCORRECTED, weighed=False, estimated=False))
+        ),
+        _driftline("model", "`default` without counts and blend", _bare(_default())),
         _reference("oracle", "the items that the user wants most now", Oracle),
     ]
 

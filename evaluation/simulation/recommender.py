@@ -8,6 +8,8 @@ users come to their clicks.
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from models.online import OnlineConfig, OnlineTrainer
 from models.serving import ServingModel
 from policy.slate import PolicyConfig
 from streams.contracts import Event, Impression, Interaction, ItemVector, Outcome, Request, encode
-from streams.estimator_parts import unpack_frequency
+from streams.estimator_parts import ExposurePart, Seen, unpack_frequency
 from streams.estimators import Estimators
 from streams.names import Topics
 from streams.pipeline import Pipeline, PipelineConfig
@@ -78,6 +80,13 @@ class _Heard:
     clicked: list[str] = field(default_factory=list)
 
 
+class _Unlearned(ExposurePart):
+    """The exposure model stays as it began: it decides nothing about slates, and is most of what an outcome costs."""
+
+    def learn(self, seen: Seen) -> None:
+        """Nothing."""
+
+
 class Driftline:
     """See the module."""
 
@@ -92,7 +101,7 @@ class Driftline:
         self._states: dict[bytes, bytes] = {}
         self._events: list[_Record] = []
         self._outcomes: list[_Record] = []
-        self._estimators, self._reader = Estimators(), RoundReader(RULES)
+        self._estimators, self._reader = Estimators({"exposure": _Unlearned()}), RoundReader(RULES)
         self._decode_outcome = msgspec.json.Decoder(Outcome)
         self._ranked: tuple[Ints, Ints] | None = None
         self._train(seed)
@@ -131,7 +140,6 @@ class Driftline:
         return {
             "rounds": float(self._trainer.rounds),
             "events": float(self._trainer.events),
-            "calibration_error": self._estimators.calibration_error or 0.0,
             **{f"seconds.{stage}": seconds for stage, seconds in self._pipeline.timings.seconds.items()},
         }
 
@@ -144,11 +152,7 @@ class Driftline:
         codes = np.array([user_code(_user(user)) for user in users.tolist()], np.int64)
         times = START_MS - (count - np.arange(count, dtype=np.int64)) * 1000
         log = InteractionLog(codes, items, times, np.zeros(count, np.uint8), np.ones(count, np.float32))
-        known = self._vectors[: self._known]
-        ids = [vector.item for vector in known]
-        self._trainer = OnlineTrainer(
-            log, ids, features_of(known), self._setup.trainer, seed=seed, text_encoder=ENCODER
-        )
+        self._trainer = first_trainer(log, self._vectors[: self._known], self._setup.trainer, seed)
         self._serve()
 
     def _serve(self) -> None:
@@ -232,6 +236,22 @@ class Driftline:
             raise RuntimeError(f"a slate has fewer than {self._env.k} items: the world is too small for its users")
         ids = self._world.catalogue.ids(slots.ravel())
         return np.array([int(item[1:]) for item in ids], np.int64).reshape(slots.shape)
+
+
+_first: dict[str, OnlineTrainer] = {}
+
+
+def first_trainer(log: InteractionLog, items: Sequence[ItemVector], config: OnlineConfig, seed: int) -> OnlineTrainer:
+    """A trainer that has warmed up. The last one is kept: arms of one world begin with the same."""
+    digest = hashlib.blake2b(repr((config, seed, [(item.item, item.vector_f32) for item in items])).encode())
+    for column in (log.users, log.items, log.times_ms):
+        digest.update(column.tobytes())
+    key = digest.hexdigest()
+    if key not in _first:
+        _first.clear()
+        ids = [item.item for item in items]
+        _first[key] = OnlineTrainer(log, ids, features_of(items), config, seed=seed, text_encoder=ENCODER)
+    return copy.deepcopy(_first[key])
 
 
 def vectors_of(world: Environment) -> list[ItemVector]:

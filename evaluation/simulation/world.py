@@ -51,10 +51,10 @@ class WorldConfig:
         churn, churn_ticks: P(a user who found nothing at all leaves, at a session's end), and for how long, on average.
     """
 
-    users: int = 300
-    items: int = 400
-    new_items: int = 100
-    ticks: int = 240
+    users: int = 200
+    items: int = 300
+    new_items: int = 75
+    ticks: int = 160
     k: int = 10
     minority: float = 0.3
     dim: int = 8

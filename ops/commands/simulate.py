@@ -30,9 +30,12 @@ def simulate(
     clicks: Annotated[str, typer.Option(help="How slates become clicks: position, cascade or trust.")] = "position",
     seeds: Annotated[int, typer.Option(help="How many worlds, each played by every arm.", min=1)] = 10,
     first_seed: Annotated[int, typer.Option(help="Of those; settings were tuned on seeds below 100.", min=0)] = 100,
-    users: Annotated[int, typer.Option(help="In a world.", min=10)] = 300,
-    items: Annotated[int, typer.Option(help="At first; a quarter as many come later.", min=20)] = 400,
-    ticks: Annotated[int, typer.Option(help="Moments at which those who are there see a slate.", min=1)] = 240,
+    users: Annotated[int, typer.Option(help="In a world.", min=10)] = 200,
+    items: Annotated[int, typer.Option(help="At first; a quarter as many come later.", min=20)] = 300,
+    ticks: Annotated[int, typer.Option(help="Moments at which those who are there see a slate.", min=1)] = 160,
+    seconds: Annotated[
+        float, typer.Option(help="Begin no run after so long; the same command goes on.", min=0)
+    ] = float("inf"),
 ) -> None:
     """Play recommenders against made-up users in a closed loop: what is shown decides what there is to learn from.
 
@@ -57,7 +60,10 @@ def simulate(
     torch.set_num_threads(1)
     world = WorldConfig(users=users, items=items, new_items=items // 4, ticks=ticks)
     study = Study(clicks, range(first_seed, first_seed + seeds), names, world)
-    found = play(study, runs, lambda arm, seed, done, all_: typer.echo(f"{done + 1}/{all_} {arm} {seed}", err=True))
+    found = play(study, runs, follow, seconds)
+    if found is None:
+        typer.echo(f"{seconds:g} seconds are over: the same command goes on from {runs}", err=True)
+        raise typer.Exit(3)
     if json_file is not None:
         _write(json_file, found)
     if chart is not None:
@@ -65,7 +71,12 @@ def simulate(
 
         curves = {arm: one["curve"]["reward"] for arm, one in found["arms"].items()}
         chart.write_text(lines(curves, f"Reward per slate, clicks: {clicks}", "ticks", ticks))
-    _show(found)
+    show(found)
+
+
+def follow(arm: str, seed: int, done: int, todo: int) -> None:
+    """Say which run begins."""
+    typer.echo(f"{done + 1}/{todo} {arm} {seed}", err=True)
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
@@ -76,7 +87,8 @@ def _write(path: Path, found: dict[str, Any]) -> None:
     aside.replace(path)
 
 
-def _show(found: dict[str, Any]) -> None:
+def show(found: dict[str, Any]) -> None:
+    """Print a study."""
     from rich.console import Console
 
     out = Console()

@@ -67,3 +67,12 @@ def test_a_chart_shows_every_arm() -> None:
     assert "a&lt;b 0.50" in drawn
     with pytest.raises(ValueError, match="lengths"):
         lines({"a": [1.0], "b": [1.0, 2.0]}, "Reward", "ticks", 40)
+
+
+def test_no_run_is_begun_when_time_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    assert play(STUDY, path, seconds=-1.0) is None
+    assert not path.exists()
+    whole = play(STUDY, path)
+    assert whole is not None
+    assert whole["differences"] == play(STUDY, path, seconds=-1.0)["differences"]
