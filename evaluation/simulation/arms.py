@@ -73,18 +73,29 @@ def _listed() -> list[Arm]:
         _driftline(
             "greedy",
             "clicks as they come, the best candidates in order",
-            _with(NO_EXPLORATION | UNCORRECTED, weighed=False, estimated=False),
+            _with(NO_EXPLORATION | UNCORRECTED, weighed="none", estimated=False),
         ),
         _driftline(
             "naive",
             "clicks as they come, with the default's exploration",
-            _with(UNCORRECTED, weighed=False, estimated=False),
+            _with(UNCORRECTED, weighed="none", estimated=False),
         ),
-        _driftline("ips", "clicks weighed by 1/π, with the default's exploration", _with(UNCORRECTED, estimated=False)),
+        _driftline(
+            "ips",
+            "clicks weighed by 1/π, with the default's exploration",
+            _with(UNCORRECTED, weighed="ips", estimated=False),
+        ),
+        _driftline(
+            "dr",
+            "clicks weighed by their doubly robust pseudo-reward, with the default's exploration",
+            _with(UNCORRECTED, estimated=False),
+        ),
         _driftline("default", "driftline as it comes", _default()),
         _driftline("default-greedy", "driftline as it comes, without exploration", _with(NO_EXPLORATION)),
         _driftline(
-            "model-naive", "`naive` without counts and blend", _bare(_with(UNCORRECTED, weighed=False, estimated=False))
+            "model-naive",
+            "`naive` without counts and blend",
+            _bare(_with(UNCORRECTED, weighed="none", estimated=False)),
         ),
         _driftline("model", "`default` without counts and blend", _bare(_default())),
         _reference("oracle", "the items that the user wants most now", Oracle),

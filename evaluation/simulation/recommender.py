@@ -13,6 +13,7 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from evaluation.simulation.world import Environment, Ints
 from models.batches import InteractionLog
 from models.online import OnlineConfig, OnlineTrainer
 from models.serving import ServingModel
+from policy.reward import LARGEST_WEIGHT
 from policy.slate import PolicyConfig
 from streams.contracts import Event, Impression, Interaction, ItemVector, Outcome, Request, encode
 from streams.estimator_parts import ExposurePart, Seen, unpack_frequency
@@ -48,14 +50,15 @@ class Setup:
         policy: of the worker.
         trainer: of the learner.
         round_ticks: ticks between two rounds of training, each followed by a release.
-        weighed: whether what answered a slate is weighed for its propensity when it is repeated.
+        weighed: what a click on a slate counts when it is repeated. dr: its doubly robust pseudo-reward, as in the
+            trainer; ips: 1/π(item in the slate), at most LARGEST_WEIGHT; none: 1.
         estimated: whether the estimators learn, and the worker corrects by them.
     """
 
     policy: PolicyConfig
     trainer: OnlineConfig
     round_ticks: int = 8
-    weighed: bool = True
+    weighed: Literal["dr", "ips", "none"] = "dr"
     estimated: bool = True
 
 
@@ -166,6 +169,7 @@ class Driftline:
     def _round(self) -> None:
         """Learn what has happened since the last round, and serve it."""
         found = self._reader.read({PARTITION: self._events}, {PARTITION: self._outcomes})
+        shown = self._shown() if self._setup.weighed == "ips" else found.shown
         self._events, self._outcomes = [], []
         rows = {item: row for row, item in enumerate(self._trainer.item_ids)}
         new = [vector for vector in self._vectors[: self._known] if vector.item not in rows]
@@ -173,11 +177,21 @@ class Driftline:
             self._trainer.put_items([vector.item for vector in new], features_of(new))
             rows = {item: row for row, item in enumerate(self._trainer.item_ids)}
         self._trainer.learn(_interactions(found, rows))
-        if self._setup.weighed and found.shown:
-            users, items, weights = zip(*found.shown, strict=True)
+        if self._setup.weighed != "none" and shown:
+            users, items, weights = zip(*shown, strict=True)
             placed = np.array([rows[item] for item in items], np.int64)
             self._trainer.weigh(np.array(users, np.int64), placed, np.array(weights, np.float32))
         self._serve()
+
+    def _shown(self) -> list[tuple[int, str, float]]:
+        """The clicks of the round's outcomes, weighed by inverse propensity."""
+        outcomes = [self._decode_outcome.decode(record.value or b"") for record in self._outcomes]
+        return [
+            (user_code(outcome.user), item, min(LARGEST_WEIGHT, 1 / max(inclusion, 1e-9)))
+            for outcome in outcomes
+            for item, reward, inclusion in zip(outcome.items, outcome.rewards, outcome.inclusion or (), strict=False)
+            if reward > 0
+        ]
 
     def _learn_of_items(self) -> None:
         if self._env.known > self._known:

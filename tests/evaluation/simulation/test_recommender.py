@@ -101,11 +101,17 @@ def test_weights_reach_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     weights: list[float] = []
     monkeypatch.setattr(OnlineTrainer, "weigh", lambda self, users, items, given: weights.extend(given.tolist()))
-    played(replace(SETUP, weighed=False))
-    assert not weights
-    played(replace(SETUP, trainer=TRAINER, round_ticks=3), replace(WORLD, ticks=40, offset=0.0))
-    assert min(weights) >= 1
-    assert max(weights) > 1.2
+    eager = replace(WORLD, ticks=20, offset=0.0, away=2.0)
+    told: dict[str, list[float]] = {}
+    for weighed in ("none", "ips", "dr"):
+        weights.clear()
+        played(replace(SETUP, weighed=weighed, round_ticks=3), eager)
+        told[weighed] = list(weights)
+    assert not told["none"]
+    assert len(told["ips"]) == len(told["dr"]) > 20
+    assert min(told["ips"]) >= 1
+    assert max(told["ips"]) > 1.2
+    assert told["dr"] != told["ips"]
 
 
 def test_greedy_shows_the_best_in_order_and_a_high_temperature_does_not() -> None:
