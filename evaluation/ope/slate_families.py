@@ -6,7 +6,7 @@ Knows nothing of where slates come from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def unexplained(log: SlateLog, progress: Progress = lambda done, size: None) -> 
 
 def selected(log: SlateLog, kept: np.ndarray) -> SlateLog:
     """The slates of a mask, bool [n]."""
-    return SlateLog(**{one.name: getattr(log, one.name)[kept] for one in fields(SlateLog)})
+    return replace(log, **{one.name: getattr(log, one.name)[kept] for one in fields(SlateLog) if one.name != "size"})
 
 
 def families(log: SlateLog, settings: Settings, progress: Progress = lambda done, size: None) -> list[Weighted]:
@@ -56,8 +56,10 @@ def families(log: SlateLog, settings: Settings, progress: Progress = lambda done
 
     Raises ValueError when all slates are of one user.
     """
-    found = weights(log, progress)
-    reward, parts = log.rewards, (found.weight, log.rewards, found.predicted, found.expected)
+    whole_slates = weights(log, progress)
+    found = Weights(*(getattr(whole_slates, one.name)[:, : log.size] for one in fields(Weights)))
+    reward = log.rewards[:, : log.size]
+    parts = found.weight, reward, found.predicted, found.expected
     weight, rewards, predicted, expected = (one.ravel() for one in parts)
     users = np.repeat(log.users, reward.shape[1])
     shrinkage = bandit.chosen_shrinkage(weight, rewards, predicted, expected, users)
@@ -142,7 +144,7 @@ def _policy(log: SlateLog, rows: Ints, *, target: bool) -> SlatePolicy:
     logits = (log.target_logits if target else log.logits)[rows]
     temperature = (log.target_temperature if target else log.temperature)[rows]
     epsilon = (log.target_epsilon if target else log.epsilon)[rows]
-    return SlatePolicy(scaled(logits, temperature), epsilon, log.pinned[rows])
+    return SlatePolicy(scaled(logits, temperature), epsilon, log.pinned[rows], log.exchanged[rows])
 
 
 def _pairs(log: SlateLog, rows: Ints) -> Features:

@@ -31,8 +31,8 @@ class SlateTarget:
     """Another policy over the logged candidates. None: as the decision names it.
 
     `temperature` is the setting: where a user had one of his own, he keeps its ratio to the setting of the log.
-    `terms` and `adjustments` are factors by name: 1 leaves one as it is, 0 takes it out. `size`: how many positions,
-    at most as many as were shown.
+    `terms` and `adjustments` are factors by name: 1 leaves one as it is, 0 takes it out. `size`: that only the first
+    positions of the same slates count.
     """
 
     temperature: float | None = None
@@ -86,8 +86,10 @@ class SlateLog:
         logits, target_logits: float32 [n, C], -inf in empty columns.
         temperature, target_temperature, epsilon, target_epsilon: float64 [n].
         pinned: int64 [n, k].
+        exchanged: float64 [n], share of slates with two neighbours exchanged; the target's, too.
         items: int64 [n, C] code of each candidate, -1 in empty columns.
         base: float32 [n, C] log-score before the correction; -inf in empty columns.
+        size: how many positions count: the first ones, at most k.
     """
 
     users: Ints
@@ -101,8 +103,10 @@ class SlateLog:
     epsilon: Floats
     target_epsilon: Floats
     pinned: Ints
+    exchanged: Floats
     items: Ints
     base: Floats32
+    size: int
 
     def __len__(self) -> int:
         return len(self.users)
@@ -143,23 +147,18 @@ class SlateLogBuilder:
         try:
             if not decision.chosen:
                 raise Unusable("nothing was shown")
-            if getattr(decision, "swapped", None) is not None or getattr(decision, "swaps", None):
-                raise Unusable("positions were exchanged after the draw")
             self._decided[decision.slate] = self._row(decision)
         except Unusable as why:
             self.left_out[str(why)] += 1
 
     def _row(self, decision: Decision) -> dict[str, Any]:
         target = self._target
-        size = min(target.size or len(decision.chosen), len(decision.chosen))
-        pinned = np.full(size, -1, np.int64)
-        for position in decision.pinned:
-            if position < size:
-                pinned[position] = decision.chosen[position]
+        pinned = np.full(len(decision.chosen), -1, np.int64)
+        pinned[decision.pinned] = np.array(decision.chosen)[decision.pinned]
         codes = [-1 if item is None else self._codes.setdefault(item, len(self._codes)) for item in decision.candidates]
         return {
-            "chosen": np.array(decision.chosen[:size], np.int64),
-            "conditional": np.array(decision.conditional[:size], np.float64),
+            "chosen": np.array(decision.chosen, np.int64),
+            "conditional": np.array(decision.conditional, np.float64),
             "logits": _floats(decision.logits_f32),
             "target_logits": target.logits(decision),
             "temperature": decision.temperature,
@@ -167,6 +166,7 @@ class SlateLogBuilder:
             "epsilon": decision.epsilon,
             "target_epsilon": decision.epsilon if target.epsilon is None else target.epsilon,
             "pinned": pinned,
+            "exchanged": decision.swaps,
             "items": np.array(codes, np.int64),
             "base": _floats(decision.base_f32),
         }
@@ -202,8 +202,10 @@ class SlateLogBuilder:
             epsilon=numbers("epsilon"),
             target_epsilon=numbers("target_epsilon"),
             pinned=columns("pinned", -1),
+            exchanged=numbers("exchanged"),
             items=columns("items", -1),
             base=columns("base", -np.inf),
+            size=min(self._target.size or k, k),
         )
 
 

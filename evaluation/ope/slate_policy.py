@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from evaluation.ope.ratio import Floats, Ints
-from policy import mixture
+from policy import mixture, swaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,13 @@ class SlatePolicy:
         scaled: float64 [B, C], logit/temperature, -inf in empty columns.
         epsilon: float64 [B], share of uniform slates.
         pinned: int64 [B, k], the column that a position is pinned to, or -1. A pinned column stands nowhere else.
+        exchanged: float64 [B], share of slates in which two neighbours change places after the draw; None: of none.
     """
 
     scaled: Floats
     epsilon: Floats
     pinned: Ints
+    exchanged: Floats | None = None
 
     def conditional(self, chosen: Ints) -> Floats:
         """P(item at k | those before), float64 [B, k]; 1 where `chosen` [B, k] is -1 (empty), and where pinned.
@@ -37,10 +39,9 @@ class SlatePolicy:
         0 where a pinned position shows something else: this policy never shows that slate.
         """
         found = np.where((self.pinned >= 0) & (self.pinned != chosen), 0.0, 1.0)
-        for rows, free in self._alike():
-            epsilon = float(self.epsilon[rows[0]])
+        for rows, free, epsilon, share in self._alike():
             shown = chosen[np.ix_(rows, free)]
-            found[np.ix_(rows, free)] = mixture.chain(self._free(rows), shown, 1.0, epsilon)[0]
+            found[np.ix_(rows, free)] = mixture.chain(self._free(rows), shown, 1.0, epsilon, share)[0]
         return found
 
     def marginals(self, columns: Ints | None = None) -> Floats:
@@ -49,14 +50,20 @@ class SlatePolicy:
             columns = np.broadcast_to(np.arange(self.scaled.shape[1]), self.scaled.shape)
         found = (columns[:, :, None] == self.pinned[:, None, :]) & (columns[:, :, None] >= 0)
         whole: Floats = found.astype(np.float64)
-        for rows, free in self._alike():
-            epsilon = float(self.epsilon[rows[0]])
-            position, _ = mixture.marginals(self._free(rows), len(free), 1.0, epsilon, columns[rows])
+        for rows, free, epsilon, share in self._alike():
+            left = self._free(rows)
+            position, _ = mixture.marginals(left, len(free), 1.0, epsilon, columns[rows])
+            if share:
+                filled = np.arange(len(free)) < np.isfinite(left).sum(axis=1, keepdims=True)
+                position = swaps.spread(position, np.where(filled, 0, -1), share)
             whole[np.ix_(rows, np.arange(columns.shape[1]), free)] = position
         return whole
 
     def following(self, chosen: Ints) -> Iterator[Floats]:
-        """For each position the distribution over candidates given what `chosen` shows before it, float64 [B, C]."""
+        """For each position the distribution over candidates given what `chosen` shows before it, float64 [B, C].
+
+        Of what is drawn: where neighbours may change places it is off by their share at most.
+        """
         before = np.zeros((2, len(chosen)))  # log-probability of what is shown so far: Plackett-Luce, uniform
         with np.errstate(divide="ignore"):
             arms = np.log(np.stack([1 - self.epsilon, self.epsilon]))
@@ -82,14 +89,15 @@ class SlatePolicy:
         scaled[at[0], self.pinned[rows][at]] = -np.inf
         return scaled
 
-    def _alike(self) -> Iterator[tuple[Ints, Ints]]:
-        """Rows with one ε and the same positions free, and those positions."""
-        kinds = np.column_stack([self.epsilon, self.pinned >= 0])
+    def _alike(self) -> Iterator[tuple[Ints, Ints, float, float]]:
+        """Rows with one ε, one share of exchanges and the same positions free; those positions, ε, the share."""
+        exchanged = np.zeros(len(self.epsilon)) if self.exchanged is None else self.exchanged
+        kinds = np.column_stack([self.epsilon, exchanged, self.pinned >= 0])
         patterns, code = np.unique(kinds, axis=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
-            free = np.flatnonzero(pattern[1:] == 0)
+            free = np.flatnonzero(pattern[2:] == 0)
             if len(free):
-                yield np.flatnonzero(code.ravel() == number), free
+                yield np.flatnonzero(code.ravel() == number), free, float(pattern[0]), float(pattern[1])
 
 
 def _log_softmax(scaled: Floats) -> Floats:

@@ -204,7 +204,12 @@ def _of_topics(
 
         return _users(lambda: slate_families.families(log, settings, tell))
 
-    return log.rewards, log.users, {reason: count for reason, count in builder.left_out.items() if count}, families
+    return (
+        log.rewards[:, : log.size],
+        log.users,
+        {reason: count for reason, count in builder.left_out.items() if count},
+        families,
+    )
 
 
 def _users(make: Any) -> list[Weighted]:

@@ -67,8 +67,9 @@ def test_another_policy_has_the_probabilities_that_drawing_by_it_has() -> None:
     assert found.prefix[5] == pytest.approx(chain, rel=1e-5)
 
 
-def test_adjustments_pins_and_temperatures_of_users_are_as_they_were_or_as_the_target_has_them() -> None:
-    decisions, outcomes = made(120, busy=True)
+@pytest.mark.parametrize("swaps", [0.0, 0.3])
+def test_adjustments_pins_and_temperatures_of_users_are_as_they_were_or_as_the_target_has_them(swaps: float) -> None:
+    decisions, outcomes = made(120, config=replace(POLICY, swaps=swaps), busy=True)
     log = built(SlateTarget(), decisions=decisions, outcomes=outcomes)
     assert not slate_families.unexplained(log).any()
     assert slate_families.weights(log).weight == pytest.approx(1.0, abs=1e-9)
@@ -82,10 +83,11 @@ def test_adjustments_pins_and_temperatures_of_users_are_as_they_were_or_as_the_t
     chosen = np.array([[one.chosen[0], one.chosen[2]]])  # what was drawn
     wanted, was = (base + correction)[None], logged[None]
     wanted[0, one.chosen[1]] = was[0, one.chosen[1]] = -np.inf
-    ratio = [
-        mixture.marginals(logits, 2, heat, 0.2)[0][0, chosen[0], [0, 1]]
-        for logits, heat in ((wanted, 0.5 * one.temperature), (was, one.temperature))
-    ]
+    ratio = []
+    for logits, heat in ((wanted, 0.5 * one.temperature), (was, one.temperature)):
+        drawn = mixture.marginals(logits, 2, heat, 0.2)[0][0, chosen[0]]
+        # Of two that are drawn, an exchange gives either the other's place.
+        ratio.append((1 - swaps) * drawn[[0, 1], [0, 1]] + swaps * drawn[[0, 1], [1, 0]])
     assert found.weight[row, [0, 2]] == pytest.approx(ratio[0] / ratio[1], rel=1e-5)
     assert found.weight[row, 1] == 1.0
     assert found.expected[row, 1] == found.predicted[row, 1] == pytest.approx(found.following[row, 1])
@@ -120,11 +122,11 @@ def truth(decision: Decision, target: SlateTarget, config: PolicyConfig) -> floa
 
 
 def test_fewer_positions_are_the_first_ones() -> None:
-    log = built(SlateTarget(size=2))
-    assert log.rewards.shape == (N, 2)
-    whole = built(SlateTarget())
-    assert slate_families.weights(log).weight == pytest.approx(1.0)
-    assert (log.rewards == whole.rewards[:, :2]).all()
+    positions, _, whole = slate_families.families(built(SlateTarget(size=2)), Settings())
+    all_of_them = built(SlateTarget()).rewards
+    assert (positions.reward == all_of_them[:, :2]).all()
+    assert positions.weight == pytest.approx(1.0)
+    assert whole.ratios["ips"].value == pytest.approx(all_of_them[:, :2].sum(axis=1).mean())
 
 
 def test_what_was_drawn_otherwise_than_it_says_is_found() -> None:
