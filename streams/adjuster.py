@@ -98,7 +98,7 @@ class _Adjusting:
             temperature = exploration.capped(self._logits, scene.policy.k, temperature, wanted.loss)
         if wanted.new_bonus:
             self._favour_new(temperature)
-        made = Adjusted(self._slots, self._terms(), temperature, self._columns_of_pins(), digest)
+        made = Adjusted(self._slots, self._added, temperature, self._columns_of_pins(), digest)
         return made if self._rules.fairness is None else with_fairness(made, scene, self._rules.fairness)
 
     def _add(self, name: str, term: Floats32) -> None:
@@ -147,7 +147,3 @@ class _Adjusting:
             return None
         same = (pins[:, :, None] == self._slots[:, None, :]) & (pins >= 0)[:, :, None]
         return np.where(same.any(axis=2), same.argmax(axis=2), -1)
-
-    def _terms(self) -> dict[str, Floats32]:
-        there = self._slots >= 0
-        return {name: np.where(there, term, np.float32(0)) for name, term in self._added.items()}

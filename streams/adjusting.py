@@ -81,7 +81,7 @@ class Adjusted:
 
     Attributes:
         slots: int64 [B, width] as they came, or -1 where a candidate has to leave.
-        adjustments: by name, float32 [B, width], 0 in empty columns.
+        adjustments: by name, float32 [B, width]; in empty columns any number.
         temperature: float64 [B]; None: the policy's.
         pinned: int64 [B, k] the column that stands at a position for certain, -1 where one is drawn; None: nowhere.
         rules: digest of what all this follows from; None: nothing was asked for.

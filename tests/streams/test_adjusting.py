@@ -22,7 +22,7 @@ from policy.slate import redecide, total
 from streams.contracts import Decision, Impression
 from streams.pipeline import Pipeline, PipelineConfig
 from streams.rules_file import RulesFile
-from streams.state import EXPOSURES, PARTITION_KEY, UserState, decode_user, id_hash
+from streams.state import EXPOSURE, EXPOSURES, PARTITION_KEY, UserState, decode_user, id_hash
 from streams.world import World
 from tests import small
 from tests.evaluation.logged import BLENDED, Log, Topics, Worker
@@ -204,6 +204,8 @@ def test_what_was_shown_in_vain_is_held_back_and_a_reaction_clears_it(tmp_path: 
             zip(decision.candidates, np.frombuffer(decision.adjustments["fatigue"], "<f4").tolist(), strict=True)
         )
 
+    state = decode_user(served.states[b"anna"])
+    assert np.frombuffer(state.exposures, EXPOSURE)["item"].tolist() == [item_hash("i30")] * 3
     said = fatigue()
     assert said["i30"] == pytest.approx(-1.5, abs=0.01)
     assert {item for item, added in said.items() if added} == {"i30"}
