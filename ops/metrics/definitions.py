@@ -206,7 +206,7 @@ _QUALITY = (
         "exposure_ratio",
         "gauge",
         "ratio",
-        "Share of exposure that a group of items gets. Absent without a table of groups.",
+        "Share of exposure that a group of items gets. A name that is kept free: nothing exports it yet.",
         LEARNER,
         {"group": None},
         "groups of the rules file",
@@ -215,7 +215,7 @@ _QUALITY = (
         "fairness_gap_ratio",
         "gauge",
         "ratio",
-        "Largest difference between groups in exposure per merit. Absent without a table of groups.",
+        "Largest difference between groups in exposure per merit. A name that is kept free: nothing exports it yet.",
         LEARNER,
     ),
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +26,6 @@ from streams.topics import Topics
 from tests import small
 from tests.conftest import Start, Wire
 from tests.streams.test_worker import events, publish_world, until_covered
-
-AWAITED = {"exposure_ratio", "fairness_gap_ratio", "drift_alarms_total"}
-"""Their estimators say nothing yet."""
 
 
 def check(samples: Samples, process: str) -> None:
@@ -108,3 +108,30 @@ async def test_a_worker_says_all_that_is_defined_and_it_adds_up(
     assert series["driftline_index_recall_ratio", "mean"] == 1.0
     assert 0 < series["driftline_catalogue_reach_ratio",] <= 1
     assert not any("u1" in labels for _, *labels in series)
+
+
+@pytest.mark.broker
+def test_an_embedder_serves_its_figures(topics: Topics, worker_settings: dict[str, str]) -> None:
+    port = ports.free()
+    command = [sys.executable, "-m", "ops.cli", "embed", "--web-port", str(port)]
+    with subprocess.Popen(command, env=os.environ | worker_settings, stderr=subprocess.DEVNULL) as process:
+        try:
+            series = _once_ready(port)
+        finally:
+            process.terminate()
+    assert series["driftline_ready",] == 1
+    assert series["driftline_embedded_items_total", "encoded"] == 0
+
+
+def _once_ready(port: int) -> dict[tuple[str, ...], float]:
+    import time
+
+    for _ in range(600):
+        try:
+            with scraped(port) as series:
+                if series["driftline_ready",] == 1:
+                    return series
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError("it was never ready")
