@@ -4,13 +4,14 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := 0.13.9
+HELM   := v3.22.0
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench chaos lock clean fuzz
+.PHONY: help setup demo test lint format bench chaos lock clean fuzz deploy-check deploy-files
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.done  ## make .venv with the pinned packages and the `driftline` command
 
@@ -49,6 +50,20 @@ chaos: setup  ## kill everything for minutes, then account for every event; ARGS
 lock: setup  ## pin the packages again: versions and hashes, no addresses
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --universal --python-version 3.11 \
 		--extra dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --generate-hashes --universal --python-version 3.11 \
+		--constraints requirements.lock pyproject.toml -o deploy/requirements.lock
+
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/driftline/tools
+
+deploy-check: setup  ## check everything in deploy/ with helm and promtool, getting them first where they are not there
+	@command -v helm > /dev/null || test -x $(TOOLS)/helm || { echo "building helm (two minutes, once)"; \
+		GOBIN=$(TOOLS) go install helm.sh/helm/v3/cmd/helm@$(HELM); }
+	@command -v promtool > /dev/null || { echo "installing promtool (Debian's prometheus)"; \
+		apt-get update -qq && apt-get install -qq --yes --no-install-recommends prometheus > /dev/null; }
+	DEPLOY_CHECK=1 $(BIN)/pytest tests/deploy $(ARGS)
+
+deploy-files: setup  ## write the files of deploy/ that follow from the code
+	$(BIN)/python -m ops.deployment deploy
 
 clean:  ## remove what was built here (not the data of `driftline kafka`: that is `driftline kafka purge`)
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -210,6 +210,12 @@ class Settings(BaseSettings):
     worker_cached_users: int = _setting(
         10_000, "users whose attention caches are kept in memory, about 52 KB each", "users", ge=256
     )
+    web_host: str = _setting(
+        "127.0.0.1",
+        "address that the web pages of worker and learner listen on; 0.0.0.0: all, for containers. They hold no ids, "
+        "and ask nobody who he is",
+        pattern=r"^[0-9A-Za-z.:-]+$",
+    )
     worker_web_port: int = _setting(0, "of the worker's web pages; 0: none", "port", ge=0, le=65_535)
 
     tracing: bool = _setting(

@@ -62,6 +62,7 @@ class EmbedderConfig(Struct, frozen=True):
     remembered: int = 10_000  # vectors kept to spare encoding a text again
     attempts: int = 5  # per batch, before the process gives up
     web_port: int = 0  # of its pages; 0: none
+    web_host: str = "127.0.0.1"
 
 
 class EmbedderMeasures:
@@ -260,7 +261,7 @@ def _app(config: EmbedderConfig) -> faust.App:
         store="memory://",
         datadir=config.folder,
         autodiscover=False,
-        **web_options(config.web_port),
+        **web_options(config.web_port, config.web_host),
     )
 
 

@@ -69,7 +69,9 @@ class HostApp(faust.App):
         return False  # there are no tables, and nobody would ever say that they are recovered
 
 
-def faust_app(app_id: str, folder: Path, *, web_port: int = 0, **options: Any) -> faust.App:
+def faust_app(
+    app_id: str, folder: Path, *, web_host: str = "127.0.0.1", web_port: int = 0, **options: Any
+) -> faust.App:
     """Return a Faust app that creates no topic and keeps nothing; its web server is on when `web_port` is not 0."""
     return HostApp(
         app_id,
@@ -79,14 +81,14 @@ def faust_app(app_id: str, folder: Path, *, web_port: int = 0, **options: Any) -
         store="memory://",
         datadir=folder,
         autodiscover=False,
-        **web_options(web_port),
+        **web_options(web_port, web_host),
         **options,
     )
 
 
-def web_options(port: int) -> dict[str, Any]:
-    """A Faust app's settings for pages on `port`, for this machine only; 0: none."""
-    return {"web_enabled": port != 0, "web_host": "127.0.0.1", "web_bind": "127.0.0.1", "web_port": port or 6066}
+def web_options(port: int, address: str = "127.0.0.1") -> dict[str, Any]:
+    """A Faust app's settings for pages on `port` (0: none) of `address`, by default for this machine only."""
+    return {"web_enabled": port != 0, "web_host": address, "web_bind": address, "web_port": port or 6066}
 
 
 def host(app: faust.App, make: Callable[[], Job], render: Callable[[Job], bytes] | None = None) -> None:

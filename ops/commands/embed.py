@@ -66,6 +66,7 @@ def embedder_config(settings: Settings, cluster: Cluster, web_port: int = 0) -> 
         folder=settings.data_dir / "faust",
         session_timeout_s=settings.engine_session_timeout_s,
         web_port=web_port,
+        web_host=settings.web_host,
     )
 
 

@@ -50,7 +50,8 @@ def learn(
     train = _terms(settings, cluster, compute) if settings.learner_trains else None
 
     async def main() -> None:
-        app = faust_app(f"{settings.app_id}-learner-host", settings.data_dir / "faust", web_port=web_port)
+        folder = settings.data_dir / "faust"
+        app = faust_app(f"{settings.app_id}-learner-host", folder, web_host=settings.web_host, web_port=web_port)
         host(app, lambda: Learner(config, train), metrics_page(of_learner))
         await run(app)
 

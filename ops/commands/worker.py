@@ -40,7 +40,9 @@ def worker(
     tracer = open_tracer() if settings.tracing else None
 
     async def main() -> None:
-        app = faust_app(f"{settings.app_id}-host", settings.data_dir / "faust", web_port=port)
+        app = faust_app(
+            f"{settings.app_id}-host", settings.data_dir / "faust", web_host=settings.web_host, web_port=port
+        )
         host(app, lambda: Worker(config, tracer), metrics_page(of_worker))
         await run(app)
 
