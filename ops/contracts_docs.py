@@ -1,4 +1,5 @@
-"""The contracts as documents: a JSON Schema for each message, and the page that explains them with examples.
+"""The contracts as documents: a JSON Schema for each message, the page that explains them with examples,
+and the interface as AsyncAPI.
 
 Everything that can be said by the structs is taken from them; the prose around it stands here. Knows nothing of
 where the documents are written.
@@ -10,11 +11,13 @@ import json
 import re
 import typing
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from ops import asyncapi
 from ops.contract_examples import EXAMPLES
 from streams import contracts
 from streams.deadletters import REASONS
@@ -30,7 +33,8 @@ _DAY_MS = 86_400_000
 def documents() -> dict[str, str]:
     """Return every document's text by its path, relative to the documentation's folder."""
     schemas = {f"{SCHEMAS}/{file_name(kind)}": _pretty(json_schema(kind)) for kind in messages()}
-    return {PAGE: page()} | schemas
+    described = asyncapi.document({kind: json_schema(kind) for kind in messages()}, version("driftline"))
+    return {PAGE: page(), asyncapi.FILE: described} | schemas
 
 
 def messages() -> list[type[Struct]]:
@@ -157,8 +161,9 @@ def _pretty(schema: Schema) -> str:
 _PAGE = """\
 # Contracts
 
-What every message on every topic looks like. Tables, examples and the JSON Schemas in `schemas/` are generated from
-the structs in `streams/contracts.py` by `driftline contracts export docs`; a test fails when they drift apart.
+What every message on every topic looks like. Tables, examples, the JSON Schemas in `schemas/` and the AsyncAPI 3
+document [asyncapi.json](asyncapi.json) are generated from the structs in `streams/contracts.py` by
+`driftline contracts export docs`; a test fails when they drift apart.
 
 - **Format**: JSON, UTF-8. Fields that a reader does not know are to be ignored; driftline ignores them too. Fields are
   added with a default, and never change their meaning.
