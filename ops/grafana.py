@@ -124,7 +124,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Events to learn",
                 (("max(driftline_trainer_lag_events)", "events"), ("max(driftline_learner_lag_outcomes)", "outcomes")),
             ),
-            Panel("Releases", (("sum by (decision) (increase(driftline_releases_total[1h]))", "{{decision}}"),)),
+            Panel("Releases", (("max by (decision) (driftline_releases)", "{{decision}}"),)),
             Panel("Ages", (("max by (of) (driftline_age_seconds)", "{{of}}"),), "s"),
             Panel(
                 "Served release",

@@ -47,7 +47,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- fail "strimzi.cluster is empty: name the Kafka resource that topics and user belong to" -}}
 {{- end -}}
 {{- range $name, $value := $v.settings -}}
-{{- if has $name (list "bootstrap_servers" "topic_prefix" "app_id" "partitions" "data_dir" "releases_dir" "state_dir" "web_host" "policy_rules") -}}
+{{- if has $name (list "bootstrap_servers" "topic_prefix" "app_id" "partitions" "data_dir" "releases_dir" "state_dir" "web_host" "arrange_rules") -}}
 {{- fail (printf "settings.%s has a value of its own in this chart: use that" $name) -}}
 {{- end -}}
 {{- end -}}
