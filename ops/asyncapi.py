@@ -115,7 +115,7 @@ def _letter() -> Schema:
 
 def _payload(schema: Schema, parts: Schema) -> Schema:
     """The schema with its parts moved to `parts`, where other messages find them too."""
-    moved = _moved(schema)
+    moved: Schema = _moved(schema)
     parts.update(moved.pop("$defs", {}))
     moved.pop("$schema", None)
     return moved
