@@ -135,6 +135,20 @@ class Steering:
     cost: tuple[float, float] | None
 
 
+def shares(config: FairnessConfig, steering: Steering) -> dict[str, float]:
+    """Each item group's share of a user group's exposure, by `user group/item group`; without what is not known."""
+    names = [f"{user}/{item}" for user in (config.users or ("all",)) for item in config.items]
+    known = zip(names, steering.share.ravel().tolist(), strict=True)
+    return {name: share for name, share in known if not math.isnan(share)}
+
+
+def gap(steering: Steering) -> float | None:
+    """The largest distance of a share of exposure from its target; None while no pair has both."""
+    distance = np.abs(steering.target - steering.share)
+    known = distance[~np.isnan(distance)]
+    return float(known.max()) if known.size else None
+
+
 def steer(config: FairnessConfig, rates: GroupRates) -> Steering:
     """Say what to add, from what is known."""
     pairs, slates = _selected(config, rates)

@@ -316,6 +316,7 @@ def check(outcome: Outcome) -> None:
     """Raises ValueError for an outcome that contradicts itself."""
     shown, sampled = len(outcome.items), len(outcome.unshown)
     for name, values, size in (
+        ("rewards", outcome.rewards, shown),
         ("inclusion", outcome.inclusion, shown),
         ("unshown_inclusion", outcome.unshown_inclusion, sampled),
     ):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from models.blend import total
 from policy.arrangement import OFF, Arrangement
+from policy.fairness import FairnessConfig, Steering
 from policy.slate import PolicyConfig, decide, noise
 from streams.adjuster import Adjuster
 from streams.adjusting import Adjusts, Scene, without
@@ -160,6 +161,11 @@ class Pipeline:
             "release": (now - world.created) / 1000 if world else None,
             "estimator": (now - estimator.created) / 1000 if estimator else None,
         }
+
+    @property
+    def steered(self) -> tuple[FairnessConfig, Steering] | None:
+        """What fairness did to the last slates, and by which configuration; None where nothing is steered."""
+        return self._world.steered if self._world is not None else None
 
     # -- stages ------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ import structlog
 
 from models.release import Release
 from models.serving import ServingModel
+from policy.fairness import FairnessConfig, Steering
 from streams.broadcast import Broadcast
 from streams.contracts import ReleasePointer
 from streams.engine import Engine
@@ -56,13 +57,14 @@ class WorkerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of a worker's work: what was committed, how long stages took, what slates are like, and how old, in seconds,
-    each thing is that slates are made of (None: not there, or not known)."""
+    """Of a worker's work: what was committed, how long stages took, what slates are like, how old, in seconds,
+    each thing is that slates are made of (None: not there, or not known), and what fairness does to them, if any."""
 
     committed: Committed
     timings: Timings
     slates: SlateMeasures
     ages: dict[str, float | None]
+    steered: tuple[FairnessConfig, Steering] | None
 
 
 class Worker:
@@ -135,7 +137,7 @@ class Worker:
             "index": 0.0 if broadcast.items_wait_since is None else self._since(broadcast.items_wait_since),
             **pipeline.ages(broadcast.loaded),
         }
-        return Measured(self._engine.measures, pipeline.timings, pipeline.measures, ages)
+        return Measured(self._engine.measures, pipeline.timings, pipeline.measures, ages, pipeline.steered)
 
     def _since(self, moment: float | None) -> float | None:
         """Seconds since a monotonic moment, and at least since the cluster has been silent where it is away."""

@@ -177,6 +177,11 @@ class World:
             self._steering = (config, steer(config, self._rates))
         return self._steering[1]
 
+    @property
+    def steered(self) -> tuple[FairnessConfig, Steering] | None:
+        """What `steering` last said by these estimators, and by which configuration; None where it was not asked."""
+        return self._steering
+
     def _exposure(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Log of the estimated probability of exposure, 0 for all, thus no correction, before the first snapshot; and
         the number of exposures, the largest there is before the first."""

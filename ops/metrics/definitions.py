@@ -206,17 +206,17 @@ _QUALITY = (
         "exposure_ratio",
         "gauge",
         "ratio",
-        "Share of exposure that a group of items gets. A name that is kept free: nothing exports it yet.",
-        LEARNER,
+        "Share of a user group's exposure that a group of items gets, of late; only with [fairness] in the rules.",
+        WORKER,
         {"group": None},
-        "groups of the rules file",
+        "`user group/item group` of the rules file",
     ),
     Definition(
         "fairness_gap_ratio",
         "gauge",
         "ratio",
-        "Largest difference between groups in exposure per merit. A name that is kept free: nothing exports it yet.",
-        LEARNER,
+        "Largest distance of such a share from its target: merit, or parity; only with [fairness] in the rules.",
+        WORKER,
     ),
 )
 

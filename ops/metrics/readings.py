@@ -12,6 +12,7 @@ from ops.metrics.definitions import PARTITION_STATES
 from ops.metrics.export import Samples
 
 if TYPE_CHECKING:
+    from policy.fairness import FairnessConfig, Steering
     from streams.embedder import EmbedderMeasures
     from streams.learner import Learner
     from streams.worker import Worker
@@ -34,7 +35,19 @@ def build(process: str) -> Samples:
 def of_worker(worker: Worker) -> Samples:
     """A worker's metrics now."""
     measured, status = worker.measured, worker.status()
-    return {**build("worker"), **_speed(measured), **_freshness(measured, status), **_slates(measured, status)}
+    samples = {**_speed(measured), **_freshness(measured, status), **_slates(measured, status)}
+    return {**build("worker"), **samples, **fairness(measured.steered)}
+
+
+def fairness(steered: tuple[FairnessConfig, Steering] | None) -> Samples:
+    """What a worker knows of exposure by group; nothing where nothing is steered."""
+    from policy.fairness import gap, shares
+
+    if steered is None:
+        return {}
+    config, steering = steered
+    found = {(name,): share for name, share in shares(config, steering).items()}
+    return {"exposure_ratio": found, "fairness_gap_ratio": {ALONE: gap(steering)}}
 
 
 def _speed(measured: Any) -> Samples:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from policy.frequency import StreamingFrequency
 from streams.contracts import EstimatorSnapshot, Outcome, encode
 from streams.estimator_fairness import FairnessPart, discount, grouped, unpack_rates
+from streams.estimator_parts import Seen
 from streams.estimators import Estimators
 from tests.streams.outcomes import outcomes
 
@@ -33,13 +35,23 @@ GIVEN = [fair(outcome, number) for number, outcome in enumerate(outcomes(60))]
 
 
 def test_pairs_of_groups_are_learned_from_outcomes() -> None:
-    rates = learned(GIVEN).part(FairnessPart).rates
+    part = FairnessPart()
+    for outcome in GIVEN:  # no part before it says how positions are looked at
+        part.learn(Seen.of(outcome, StreamingFrequency()))
+    rates = part.rates
     assert (rates.users, rates.items) == (["f", "m"], ["a", "b"])
     positions = discount(10)
     assert rates.pairs[0].sum(0) == pytest.approx(
         60 * np.array([positions[::3].sum(), positions[1::3].sum()]), rel=5e-3
     )
     assert rates.arms[:, 0] == pytest.approx([12, 48], rel=5e-3)
+
+
+def test_positions_count_as_they_are_looked_at_where_a_part_before_has_learned_it() -> None:
+    alike = 60 * np.array([4, 3])  # of ten positions four hold an item of a, three of b
+    exposure = learned(GIVEN).part(FairnessPart).rates.pairs[0].sum(0)
+    assert (exposure > 60 * np.array([discount(10)[::3].sum(), discount(10)[1::3].sum()])).all()
+    assert (exposure < alike).all()  # these clicks come at all positions alike, and little has been seen of them
 
 
 @pytest.mark.parametrize(

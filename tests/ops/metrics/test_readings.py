@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops.kafka import ports
 from ops.metrics.definitions import DEFINITIONS
 from ops.metrics.export import Samples
-from ops.metrics.readings import of_embedder, of_learner
+from ops.metrics.readings import fairness, of_embedder, of_learner
+from policy.fairness import FairnessConfig, Steering
 from streams.cluster import Cluster
 from streams.embedder import EmbedderMeasures
 from streams.learner import Learner, LearnerConfig
@@ -42,6 +44,19 @@ def test_an_embedder_says_what_it_did() -> None:
     check(samples, "embedder")
     assert samples["embedded_items_total"] == {("encoded",): 3, ("remembered",): 0}
     assert samples.keys() == {name for name, metric in DEFINITIONS.items() if "embedder" in metric.processes}
+
+
+def test_exposure_by_group_is_said_as_far_as_it_is_known() -> None:
+    config = FairnessConfig(items={"new": ["New"], "old": ["Old"]}, users=["a", "b"])
+    nothing = np.full((2, 2), np.nan)
+    share, target = np.array([[0.3, 0.7], [np.nan, np.nan]]), np.array([[0.5, 0.5], [0.9, 0.1]])
+    steering = Steering(nothing, share, target, nothing, np.ones(2), 1.0, 1.0, None)
+    found = fairness((config, steering))
+    assert found["exposure_ratio"] == {("a/new",): 0.3, ("a/old",): 0.7}
+    assert found["fairness_gap_ratio"] == {(): pytest.approx(0.2)}
+    unknown = Steering(nothing, nothing, target, nothing, np.zeros(2), 1.0, 1.0, None)
+    assert fairness((config, unknown)) == {"exposure_ratio": {}, "fairness_gap_ratio": {(): None}}
+    assert fairness(None) == {}
 
 
 async def test_a_learner_that_stands_by_says_nothing_of_estimators() -> None:
@@ -90,7 +105,8 @@ async def test_a_worker_says_all_that_is_defined_and_it_adds_up(
     with scraped(port) as series:
         pass
     names = {name for name, *_ in series}
-    expected = [metric for metric in DEFINITIONS.values() if "worker" in metric.processes]
+    unfair = ("exposure_ratio", "fairness_gap_ratio")  # only where something is steered
+    expected = [one for one in DEFINITIONS.values() if "worker" in one.processes and one.name not in unfair]
     for metric in expected:
         assert names & {metric.full_name, f"{metric.full_name}_bucket"}, metric.name
     assert series["driftline_events_total",] == len(found) + 1 == 101
