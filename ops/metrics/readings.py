@@ -46,8 +46,8 @@ def fairness(steered: tuple[FairnessConfig, Steering] | None) -> Samples:
     if steered is None:
         return {}
     config, steering = steered
-    found = {(name,): share for name, share in shares(config, steering).items()}
-    return {"exposure_ratio": found, "fairness_gap_ratio": {ALONE: gap(steering)}}
+    exposure: dict[tuple[str, ...], float] = {(name,): share for name, share in shares(config, steering).items()}
+    return {"exposure_ratio": exposure, "fairness_gap_ratio": {ALONE: gap(steering)}}
 
 
 def _speed(measured: Any) -> Samples:

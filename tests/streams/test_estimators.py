@@ -204,6 +204,7 @@ def calibration_error(predicted: list[float], logged: list[float]) -> float:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        ({"rewards": [0.0]}, "rewards holds 1 numbers, expected 10"),
         ({"inclusion": [0.5]}, "inclusion holds 1 numbers, expected 10"),
         ({"unshown_inclusion": [0.5]}, "unshown_inclusion holds 1 numbers, expected 4"),
         ({"candidates": 13}, "candidates is 13, expected at least the 14"),
