@@ -55,8 +55,8 @@ class ClicksPart:
         clicks = np.array(outcome.rewards) > 0
         features = self.reward.features(seen.segment, outcome.items)
         reward = self.reward.predict(features)
-        seen.examination = self.examination.predict(seen.segment)[:n]
-        self._residuals(seen, clicks, reward)
+        seen.examination = examination = self.examination.predict(seen.segment)[:n]
+        self._residuals(seen, clicks, examination * reward)
         self.examination.learn(seen.segment, clicks, reward)
         self.reward.learn(features, clicks, self.examination.predict(seen.segment)[:n])
         random_order = bool(outcome.uniform) and not outcome.pinned
@@ -100,8 +100,8 @@ class ClicksPart:
         restored.outcomes, restored.disagree = state.outcomes, list(state.disagree)
         return restored
 
-    def _residuals(self, seen: Seen, clicks: NDArray[np.bool_], reward: Floats) -> None:
-        chance = np.minimum(self.examination.predict(seen.segment)[: len(clicks)] * reward, 0.999)
+    def _residuals(self, seen: Seen, clicks: NDArray[np.bool_], expected: Floats) -> None:
+        chance = np.minimum(expected, 0.999)
         found = (clicks - chance) / np.sqrt(chance * (1 - chance))
         for position, residual in enumerate(found[:WATCHED_POSITIONS].tolist()):
             seen.residuals[f"position {position + 1}"] = residual
