@@ -5,9 +5,7 @@ The policy file is TOML (JSON in a .json); docs/off-policy.md describes both. Kn
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from evaluation.ope import bandit_log
 from evaluation.ope.bandit_log import BanditLog, Target
 from evaluation.ope.ratio import Floats, Ints
 from ops.errors import CliError
+from ops.policy_files import read_policy_file
 from ops.rows import Row, Rows
 
 ROLES = ("action", "reward", "propensity", "position", "user", "target")
@@ -64,20 +63,6 @@ class Columns:
 
     def of(self, role: str) -> str:
         return self.names.get(role, role)
-
-
-def read_policy_file(path: Path) -> dict[str, Any]:
-    """Names and values of a TOML file, or of JSON in a .json. Raises CliError."""
-    read = json.loads if path.suffix == ".json" else tomllib.loads
-    try:
-        found = read(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CliError(
-            f"the policy file {path} cannot be read: {error}", "Expected TOML, or JSON in a .json."
-        ) from error
-    if not isinstance(found, dict):
-        raise CliError(f"the policy file {path} holds a {type(found).__name__}", "Expected names and values.")
-    return found
 
 
 def bandit_policy(path: Path) -> BanditPolicy:

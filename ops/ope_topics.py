@@ -13,7 +13,7 @@ import msgspec
 
 from evaluation.ope.slate_log import SlateLog, SlateLogBuilder, SlateTarget
 from ops.errors import CliError
-from ops.ope_csv import read_policy_file
+from ops.policy_files import read_policy_file
 from ops.replaying import change_of
 from streams.cluster import Cluster
 from streams.contracts import Decision, Outcome

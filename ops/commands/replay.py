@@ -83,11 +83,12 @@ def _run(
 
     from ops.connection import connect
     from ops.kafka import reachable
+    from ops.policy_files import read_policy_file
     from ops.progress import Lines
     from ops.replaying import Wanted, change_of, run
     from ops.settings import load
 
-    change = change_of(release, _read_policy(policy) if policy is not None else {})
+    change = change_of(release, read_policy_file(policy) if policy is not None else {})
     settings = load()
     cluster = connect(settings)
     console, started = Console(stderr=True, highlight=False), time.monotonic()
@@ -113,22 +114,6 @@ def _millis(option: str, value: str | None) -> int | None:
             f"{option} {value!r} is no time", "Give ISO-8601, like 2026-11-24T08:00:00Z, or milliseconds of the epoch."
         ) from error
     return round((at if at.tzinfo else at.replace(tzinfo=dt.UTC)).timestamp() * 1000)
-
-
-def _read_policy(path: Path) -> dict[str, Any]:
-    import json
-    import tomllib
-
-    read = json.loads if path.suffix == ".json" else tomllib.loads
-    try:
-        found = read(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CliError(
-            f"the policy file {path} cannot be read: {error}", "Expected TOML, or JSON in a .json."
-        ) from error
-    if not isinstance(found, dict):
-        raise CliError(f"the policy file {path} holds a {type(found).__name__}", "Expected names and values.")
-    return found
 
 
 def _plain(differences: Differences) -> dict[str, Any]:

@@ -21,9 +21,10 @@ from evaluation.replay_world import Worlds
 from models.release import Release
 from models.serving import ServingModel
 from ops.cli import app
-from ops.commands.replay import _letters, _millis, _read_policy
+from ops.commands.replay import _letters, _millis
 from ops.configuration import worker_config
 from ops.errors import CliError
+from ops.policy_files import read_policy_file
 from ops.replay_log import LogReader
 from ops.replaying import Account, change_of
 from ops.settings import Settings
@@ -289,4 +290,4 @@ def test_letters_that_other_settings_account_for_are_said_and_no_difference() ->
 def test_a_policy_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(CliError, match=name):
-        _read_policy(tmp_path / name)
+        read_policy_file(tmp_path / name)
