@@ -24,6 +24,7 @@ def dashboard() -> None:
 
     from ops.connection import configure_logs, connect
     from ops.dashboard.app import Dashboard
+    from ops.health.processes import endpoints
     from ops.settings import load
     from streams.names import Topics
 
@@ -78,13 +79,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def endpoints(text: str) -> tuple[str, ...]:
-    """The endpoints in a setting. Raises CliError for one that is not `host:port`."""
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    for one in found:
-        host, _, port = one.rpartition(":")
-        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535 or "/" in one or "@" in one:
-            raise CliError(f"DRIFTLINE_DASHBOARD_ENDPOINTS names {one!r}", "Expected host:port, without http://.")
-    return found

@@ -33,11 +33,11 @@ from ops.dashboard.follow import Follower
 from ops.dashboard.guard import COOKIE, Guard, from_here, is_token
 from ops.dashboard.live import Crowded, Live
 from ops.dashboard.lookup import User, look_up
-from ops.dashboard.processes import Processes
-from ops.dashboard.saying import duration
 from ops.dashboard.seen import Seen
 from ops.dashboard.views import Views
 from ops.errors import CliError
+from ops.health.processes import Processes
+from ops.health.saying import duration
 from streams.blame import told
 from streams.cluster import Cluster
 from streams.contracts import MAX_ID_BYTES

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ops.dashboard.processes import Processes
-from ops.dashboard.saying import Figure
 from ops.dashboard.seen import Seen
+from ops.health.processes import Processes
+from ops.health.saying import Figure
 
 
 class Facts:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ops.dashboard.facts import Facts, total
-from ops.dashboard.saying import Figure, count, duration, seconds, share
+from ops.health.advice import of_processes
+from ops.health.saying import Figure, count, duration, seconds, share
 from streams.measures import STAGES
-
-LAG_AMBER, LAG_RED = 2_000, 50_000
-LATENCY_AMBER_S, LATENCY_RED_S = 1.0, 10.0
-RELEASE_AMBER_S = 24 * 3600.0
 
 
 class Overview:
@@ -52,7 +49,7 @@ class Overview:
             )
         ]
         return {
-            "health": self._health(p99, lag),
+            "health": self._health(p99),
             "figures": figures,
             "ages": ages,
             "stages": self._stages(),
@@ -66,31 +63,16 @@ class Overview:
             },
         }
 
-    def _health(self, p99: float | None, lag: float | None) -> dict[str, Any]:
+    def _health(self, p99: float | None) -> dict[str, Any]:
         """Red, amber or green, in words: the worst of what is known, and what isn't known is no green."""
         found: list[tuple[str, str]] = []
         broken = [topic for topic in self.facts.seen.topics.values() if topic.problem]
         if broken:
             found.append(("red", f"the topics cannot be read: {broken[0].problem}"))
-        workers = self.facts.processes.live("worker")
-        silent = [one for one in self.facts.processes.known.values() if one.problem]
-        if self.facts.processes.endpoints and not workers:
-            found.append(("red", "no worker answers"))
-        elif not self.facts.processes.endpoints:
+        if self.facts.processes.endpoints:
+            found += [(one.level, one.words) for one in of_processes(self.facts.processes, p99)]
+        else:
             found.append(("amber", "no worker is asked: set DRIFTLINE_DASHBOARD_ENDPOINTS to see how they do"))
-        if silent and workers:
-            found.append(("amber", f"{len(silent)} of {len(self.facts.processes.known)} processes do not answer"))
-        if any(one.value("ready") == 0 for one in workers):
-            found.append(("amber", "a worker is not ready"))
-        for value, amber, red, words in (
-            (lag, LAG_AMBER, LAG_RED, f"{count(lag)} events are waiting"),
-            (p99, LATENCY_AMBER_S, LATENCY_RED_S, f"one event in a hundred waits {seconds(p99)} for its slate"),
-        ):
-            if value is not None and value > amber:
-                found.append(("red" if value > red else "amber", words))
-        release = self.facts.processes.worst("worker", "age_seconds", "release")
-        if release is not None and release > RELEASE_AMBER_S:
-            found.append(("amber", f"the release is {duration(release)} old"))
         if not found:
             return {"level": "green", "words": ["recommendations are fresh and all processes answer"]}
         level = "red" if any(one == "red" for one, _ in found) else "amber"

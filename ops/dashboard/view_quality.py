@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ops.dashboard.facts import Facts, least
-from ops.dashboard.saying import Figure, count, decimal, duration, ratio, share
+from ops.health.saying import Figure, count, decimal, duration, ratio, share
 
 
 class Quality:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ops.dashboard.facts import Facts
 from ops.dashboard.lookup import User, numbers
-from ops.dashboard.saying import Figure, count, ratio, share, signed
+from ops.health.saying import Figure, count, ratio, share, signed
 from streams.contracts import Decision, Recommendation
 
 CANDIDATES_SHOWN = 40

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ops.dashboard.facts import Facts
-from ops.dashboard.processes import Processes
 from ops.dashboard.seen import Seen
 from ops.dashboard.view_overview import Overview
 from ops.dashboard.view_quality import Quality
 from ops.dashboard.view_user import UserView
+from ops.health.processes import Processes
 
 
 class Views:

@@ -60,7 +60,7 @@ def fill(dashboard: Dashboard) -> None:
 
 
 def _process():  # type: ignore[no-untyped-def]
-    from ops.dashboard.processes import Process
+    from ops.health.processes import Process
 
     return Process(ATTACKS["title"])
 

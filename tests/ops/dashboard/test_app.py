@@ -10,10 +10,11 @@ from html.parser import HTMLParser
 import httpx
 import pytest
 
-from ops.commands.dashboard import endpoints, is_loopback, token
+from ops.commands.dashboard import is_loopback, token
 from ops.dashboard.app import PAGES, Dashboard
 from ops.dashboard.live import MOST_PAGES, MOST_VIEWERS, Crowded, Live
 from ops.errors import CliError
+from ops.health.processes import endpoints
 from ops.settings import Settings
 from tests.ops.dashboard import hostile
 

@@ -16,6 +16,8 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from ops.errors import CliError
+
 PERIOD_S = 2.0
 TIMEOUT_S = 3.0
 MOST = 200
@@ -54,6 +56,20 @@ class Process:
         return max(0.0, self.metrics[key] - self.before[key]) / (self.at - self.before_at)
 
 
+def endpoints(text: str) -> tuple[str, ...]:
+    """The endpoints in a setting. Raises CliError for one that is not `host:port`."""
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for one in found:
+        host, _, port = one.rpartition(":")
+        if not host or not port.isdecimal() or not 1 <= int(port) <= 65_535 or "/" in one or "@" in one:
+            raise CliError(f"DRIFTLINE_DASHBOARD_ENDPOINTS names {one!r}", "Expected host:port, without http://.")
+    return found
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S))
+
+
 class Processes:
     """All endpoints, and histories of figures over all of them."""
 
@@ -65,14 +81,21 @@ class Processes:
 
     async def run(self) -> None:
         """Ask until cancelled."""
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with _session() as session:
             while True:
-                addresses = [found for one in self.endpoints for found in await self._resolve(one)]
-                await asyncio.gather(*(self._ask(session, address) for address in addresses[:MOST]))
+                await self._ask_all(session)
                 self._forget()
                 self._remember()
                 await asyncio.sleep(PERIOD_S)
+
+    async def ask_once(self) -> None:
+        """Ask all of them once."""
+        async with _session() as session:
+            await self._ask_all(session)
+
+    async def _ask_all(self, session: aiohttp.ClientSession) -> None:
+        addresses = [found for one in self.endpoints for found in await self._resolve(one)]
+        await asyncio.gather(*(self._ask(session, address) for address in addresses[:MOST]))
 
     async def _resolve(self, endpoint: str) -> list[str]:
         host, _, port = endpoint.rpartition(":")

@@ -1,4 +1,4 @@
-"""How numbers read on a page: with their units, to the digits that matter. None stays None: it is not known."""
+"""How numbers read: with their units, to the digits that matter. None stays None: it is not known."""
 
 from __future__ import annotations
 
