@@ -34,6 +34,7 @@ from ops.commands import (
     rules,
     settings,
     simulate,
+    status,
     topics,
     train,
     worker,
@@ -64,6 +65,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
+app.command("status")(status.status)
 app.command("dashboard")(dashboard.dashboard)
 app.command("audit")(audit.audit)
 app.add_typer(dlq.app, name="dlq", help="Dead letters: events and items that could not be used.")

@@ -15,7 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import AuthenticationFailedError, KafkaError
+from aiokafka.errors import AuthenticationFailedError, IncompatibleBrokerVersion, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streams import lenient as lenient  # every consumer reads header names that are not UTF-8
@@ -85,32 +85,39 @@ class Cluster:
         return "this client"
 
     async def check(self) -> None:
-        """Connect to the first server that answers, log in, and ask it one thing.
+        """Connect to the first server that answers, log in, and ask it one thing; raises as `ask` does."""
+        await self.ask(MetadataRequest([]))
+
+    async def ask(self, request: Any) -> Any:
+        """Connect to the first server that answers, log in, and return its answer to a request of the protocol.
 
         Raises what prevents it: KafkaError, `ssl.SSLError` or another OSError, TimeoutError. Clients only say that
-        they could not connect, and log the reason.
+        they could not connect, and log the reason. Where the server takes no version of the request that is known
+        here: IncompatibleBrokerVersion or NotImplementedError.
         """
         failures: list[Exception] = []
         for host, port, _ in collect_hosts(self.bootstrap_servers):
             try:
-                await self._try(host, port)
-                return
+                return await self._try(host, port, request)
+            except IncompatibleBrokerVersion:
+                raise
             except (KafkaError, OSError, TimeoutError) as error:
                 failures.append(error)
         # Why one server refuses tells more than that another is away.
         raise max(failures, key=lambda error: not isinstance(error, ConnectionError | TimeoutError))
 
-    async def _try(self, host: str, port: int) -> None:
+    async def _try(self, host: str, port: int, request: Any) -> Any:
         async with asyncio.timeout(_CHECK_WITHIN_S):
             connection = await create_conn(host, port, client_id="driftline-check", **self.security)
         try:
             async with asyncio.timeout(_CHECK_WITHIN_S):
-                answer = await connection.send(MetadataRequest([]))
+                known = await connection.send(MetadataRequest([]))
+                # The library takes a refused token for an accepted one; all that comes then is an empty answer.
+                if not known.brokers:
+                    raise AuthenticationFailedError("the token is not accepted")
+                return known if isinstance(request, MetadataRequest) else await connection.send(request)
         finally:
             await asyncio.wait({connection.close()}, timeout=1)
-        if not answer.brokers:
-            # The library takes a refused token for an accepted one; all that comes then is an empty answer.
-            raise AuthenticationFailedError("the token is not accepted")
 
     @property
     def _connection(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ DEFAULT_PARTITIONS = 4
 _DAY_MS = 24 * 3600 * 1000
 _MIB = 2**20
 _USABLE_WITHIN_S = 30
+_CHECKED = ("cleanup.policy", "max.message.bytes")
 _TOPIC_EXISTS = 36  # Kafka's error code TOPIC_ALREADY_EXISTS
 
 
@@ -196,19 +197,31 @@ async def verify(
 
     `inspected`: full names of those to look at, and whether at their configuration too; None: all, at everything.
     """
+    found = await inspect(cluster, topics, partitions, inspected)
+    return [problem for problems in found.values() for problem in problems]
+
+
+async def inspect(
+    cluster: Cluster,
+    topics: Topics,
+    partitions: int = DEFAULT_PARTITIONS,
+    inspected: Mapping[str, bool] | None = None,
+) -> dict[str, list[str]]:
+    """As `verify`, by the full name of each topic looked at."""
     wanted = dict.fromkeys(topics.all, True) if inspected is None else inspected
     async with _admin(cluster) as admin:
         # All are asked for: where topics are made automatically, asking for one by its name would make it.
         found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
-        configs = await _configs(admin, [name for name, config in wanted.items() if config and name in found])
-    problems = []
+        looked_at = [name for name, config in wanted.items() if config and name in found]
+        configs = await configurations(admin, looked_at, _CHECKED)
+    problems: dict[str, list[str]] = {}
     for spec in SPECS:
         name = topics.name(spec.name)
         if name in found and name in wanted:
-            problems += _problems(name, spec, partitions, found[name], configs.get(name))
+            problems[name] = _problems(name, spec, partitions, found[name], configs.get(name))
         elif name in wanted:
             hidden = f", or {cluster.login} may not see it" if cluster.logs_in else ""
-            problems.append(f"{name} is missing{hidden}: create it with `driftline topics create`")
+            problems[name] = [f"{name} is missing{hidden}: create it with `driftline topics create`"]
     return problems
 
 
@@ -239,8 +252,11 @@ def _config_problems(name: str, spec: TopicSpec, config: Mapping[str, str]) -> l
     return problems
 
 
-async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    wanted = {"cleanup.policy": None, "max.message.bytes": None}
+async def configurations(
+    admin: AIOKafkaAdminClient, names: Sequence[str], settings: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """The values of these settings of each topic. Raises `TopicError` where the cluster does not tell."""
+    wanted = dict.fromkeys(settings)
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, wanted) for name in names]
     if not resources:
         return {}

@@ -36,6 +36,11 @@ def worst_first(advice: Iterable[Advice]) -> list[Advice]:
 
 def of_processes(processes: Processes, p99: float | None = None) -> list[Advice]:
     """What the pages of the processes say; `p99` of event to slate in seconds. Endpoints must be set."""
+    return [*of_pages(processes), *of_lag(processes.whole("worker", "lag_events")), *_of_speed(processes, p99)]
+
+
+def of_pages(processes: Processes) -> list[Advice]:
+    """Who does not answer, or is not ready."""
     workers = processes.live("worker")
     silent = [one for one in processes.known.values() if one.problem]
     found: list[Advice] = []
@@ -46,7 +51,11 @@ def of_processes(processes: Processes, p99: float | None = None) -> list[Advice]
         found.append(Advice("amber", words, f"See the log of {silent[0].address}."))
     if any(one.value("ready") == 0 for one in workers):
         found.append(Advice("amber", "a worker is not ready", "It says why on its page /status."))
-    found += of_lag(processes.whole("worker", "lag_events"))
+    return found
+
+
+def _of_speed(processes: Processes, p99: float | None) -> list[Advice]:
+    found: list[Advice] = []
     if p99 is not None and p99 > LATENCY_AMBER_S:
         level: Level = "red" if p99 > LATENCY_RED_S else "amber"
         words = f"one event in a hundred waits {seconds(p99)} for its slate"
