@@ -33,8 +33,9 @@ class Block(nn.Module):
         self.up = nn.Parameter(torch.randn(d, inner) * width**-0.5)
         self.down = nn.Parameter(torch.randn(config.hidden, width) * inner**-0.5 * 0.5)
 
-    def forward(self, x: Tensor, allowed: Tensor, back: Tensor, ages: Tensor) -> Tensor:
-        """x [B, n, d], allowed [B, 1, n, n] bool, back [n, n] distances, ages [B, n, n] time buckets."""
+    def forward(self, x: Tensor, back: Tensor, ages: Tensor) -> Tensor:
+        """x [B, n, d], back [n, n] distances, of which those outside the window are not looked at, ages [B, n, n] time
+        buckets."""
         users, length, dim = x.shape
         query, key, value = (
             part.reshape(users, length, self.heads, -1).transpose(1, 2)
@@ -43,8 +44,10 @@ class Block(nn.Module):
             .unbind(3)
         )
         scores = query @ key.transpose(2, 3) * (dim // self.heads) ** -0.5
-        scores = scores + self.distance[:, back] + _TimeBias.apply(self.time, ages)
-        mixed = self._drop(scores.masked_fill(~allowed, -1e9).softmax(dim=-1)) @ value
+        window = self.distance.shape[1]
+        distance = self.distance[:, back.clamp(0, window - 1)].masked_fill((back < 0) | (back >= window), -1e9)
+        scores = scores + distance + _TimeBias.apply(self.time, ages)
+        mixed = self._drop(scores.softmax(dim=-1)) @ value
         x = x + self._drop(self._apart(mixed.transpose(1, 2).reshape(users, length, dim), self.out))
         inner = torch.relu(self._apart(self._norm(x) * self.forward_norm, self.up))
         return x + self._drop(self._apart(self._drop(inner), self.down))
@@ -67,7 +70,8 @@ class _TimeBias(torch.autograd.Function):
     def forward(ctx: Any, time: Tensor, ages: Tensor) -> Tensor:
         ctx.save_for_backward(ages)
         ctx.buckets = time.shape[1]
-        return torch.stack([bias[ages] for bias in time], dim=1)
+        users, length, _ = ages.shape
+        return time.index_select(1, ages.flatten()).view(-1, users, length, length).transpose(0, 1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -91,31 +95,27 @@ class EvolutionModel(nn.Module):
         self.final_norm = nn.Parameter(torch.ones(d))
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
 
-    def forward(
-        self, inputs: Tensor, times_ms: Tensor, actions: Tensor, weights: Tensor, lengths: Tensor, firsts: Tensor
-    ) -> Tensor:
-        """Hidden states [B, n, d] after each of n events, padded on the right.
+    def forward(self, inputs: Tensor, times_ms: Tensor, actions: Tensor, weights: Tensor, firsts: Tensor) -> Tensor:
+        """Hidden states [B, n, d] after each of n events, padded on the right; after padding, anything.
 
         Args:
             inputs: [B, n, d] vectors from the item tower, zeros for unknown items.
             times_ms: [B, n] int64.
             actions: [B, n] integer codes.
             weights: [B, n] strengths, 1 for an ordinary event.
-            lengths: [B] events of each history.
             firsts: [B] bool, whether the history starts with the user's first event ever.
         """
-        config, length = self.config, inputs.shape[1]
-        place = torch.arange(length, device=inputs.device)
+        config = self.config
+        place = torch.arange(inputs.shape[1], device=inputs.device)
+        # Nobody looks ahead, so nobody but padding looks at padding, and that is nobody's state.
         back = place[:, None] - place
-        band = (back >= 0) & (back < config.window)
-        allowed = band & (place < lengths[:, None])[:, None, None]
         ages = bucketise(times_ms[:, :, None] - times_ms[:, None], config.time_buckets)
         gaps = bucketise(times_ms.diff(dim=1, prepend=times_ms[:, :1]), config.time_buckets)
         gaps[:, 0] = torch.where(firsts, config.time_buckets, gaps[:, 0])
         x = inputs + self.gap[gaps] + self.action[actions] + (weights - 1)[..., None] * self.weight
         x = drop(x, config.dropout) if self.training else x
         for block in self.layers:
-            x = block(x, allowed, back.clamp(0, config.window - 1), ages)
+            x = block(x, back, ages)
         return normalise_rms(x, config.members) * self.final_norm
 
     def query(self, hidden: Tensor) -> Tensor:
@@ -149,11 +149,11 @@ def unit(vectors: Tensor, members: int) -> Tensor:
 
 def drop(x: Tensor, probability: float) -> Tensor:
     """Dropout with a probability rounded to 1/256. One draw makes eight masks' worth of random bytes: with a draw for
-    each element, dropout was a seventh of a training step."""
+    each element, dropout was a seventh of a training step; arithmetic, because comparing bytes is slower still."""
     cut = round(256 * probability)
     draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    keep = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= cut
-    return x * keep.to(x.dtype).mul_(256 / (256 - cut))
+    keep = draws.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype).sub_(cut - 1).clamp_(0, 1)
+    return x * keep.mul_(256 / (256 - cut))
 
 
 def bucketise(milliseconds: Tensor, buckets: int) -> Tensor:

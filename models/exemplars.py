@@ -75,13 +75,18 @@ class Exemplars:
     def chains(self, ends: Int64, length: int) -> Int64:
         """[B, length] numbers of the ``length`` interactions of a user up to each end, newest first, padded with -1."""
         out = np.full((len(ends), length), NONE)
-        at = np.where(ends >= self.oldest, ends, NONE)
+        # The loop goes as deep as the longest chain: it has only those rows in hand that go on, and no more steps.
+        before, oldest, capacity = self._columns["before"], self.oldest, self.capacity
+        rows = np.flatnonzero(ends >= oldest)
+        at = ends[rows]
         for place in range(length):
-            if not (at >= 0).any():
+            if not len(at):
                 break
-            out[:, place] = at
-            before = self._at("before", at)
-            at = np.where((at >= 0) & (before >= self.oldest), before, NONE)
+            out[rows, place] = at
+            at = before[at % capacity]
+            going = at >= oldest
+            if not going.all():
+                rows, at = rows[going], at[going]
         return out
 
     def items(self, numbers: Int64) -> Int64:

@@ -250,7 +250,6 @@ class HorizonLearner:
                 self._tensor(batch.times_ms),
                 self._tensor(batch.actions).long(),
                 self._tensor(batch.weights),
-                self._tensor(batch.lengths),
                 self._tensor(batch.firsts),
             ),
         )

@@ -91,17 +91,22 @@ class Learner:
             )
             self.evolution = EvolutionModel(config.model)
         self.tower, self.evolution = self.tower.to(device), self.evolution.to(device)
+        self._named = self._name()
         bare = self._bare(np.arange(len(columns)))
         with torch.no_grad():
             scattered = torch.from_numpy(self._scatter(int(bare.sum()), np.random.default_rng(seed)))
             self.tower.residual[torch.from_numpy(bare).to(device)] = scattered.to(device)
         self.averaged = {name: value.detach().clone() for name, value in self.parameters().items()}
         self.optimiser = torch.optim.AdamW(
-            self.parameters().values(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.parameters().values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Named as the arrays of a release."""
+        return self._named
+
+    def _name(self) -> dict[str, nn.Parameter]:
+        """Going through the modules takes longer than some of what is done with what is found."""
         return {
             f"{prefix}.{name}": value
             for prefix, module in (("tower", self.tower), ("evolution", self.evolution))
@@ -135,7 +140,7 @@ class Learner:
         # A sum over members, and a norm as for each by itself: as if they were trained one by one.
         members = self.config.model.members
         (members * loss).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.parameters().values(), members**0.5 * self.config.clip)
+        nn.utils.clip_grad_norm_(self.parameters().values(), members**0.5 * self.config.clip, foreach=True)
         self.optimiser.step()
         self._average()
         return loss.item()
@@ -227,7 +232,7 @@ class Learner:
             value.copy_(torch.from_numpy(state[f"weights.{name}"]))
             self.averaged[name].copy_(torch.from_numpy(state[f"average.{name}"]))
             self.optimiser.state[value] = {
-                moment: torch.from_numpy(state[key].copy()).to("cpu" if moment == "step" else self.device)
+                moment: torch.from_numpy(state[key].copy()).to(self.device)
                 for moment in _MOMENTS
                 if (key := f"adam.{moment}.{name}") in state
             }
@@ -257,7 +262,7 @@ class Learner:
         self.evolution.eval()
         directions = np.concatenate([items[:, :-1], np.zeros((1, items.shape[1] - 1), np.float32)])
         inputs = directions[batch.items] * np.float32(np.sqrt(directions.shape[1]))  # row -1: zeros
-        given = (inputs, batch.times_ms, batch.actions, batch.weights, batch.lengths, batch.firsts)
+        given = (inputs, batch.times_ms, batch.actions, batch.weights, batch.firsts)
         tensors = [torch.from_numpy(array).to(self.device) for array in given]
         tensors[2] = tensors[2].long()
         averaged = _section(self.averaged, "evolution.")
@@ -303,6 +308,7 @@ class Learner:
         old = self.parameters()[name]
         new = nn.Parameter(grown(old.detach()))
         setattr(self.tower, name.removeprefix("tower."), new)
+        self._named[name] = new
         self.averaged[name] = grown(self.averaged[name])
         held = self.optimiser.state.pop(old, None)
         if held is not None:

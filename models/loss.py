@@ -6,6 +6,8 @@ Senécal, 2008; Yi et al., 2019) where it does not: the same code, with fewer it
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,6 +17,9 @@ from models.batches import Batch
 from models.config import Float32, Int64
 from models.evolution import EvolutionModel
 from models.tower import ItemTower
+
+_CACHED, _LEAST_ROWS = 262_144, 64
+"""Logits that are made at a time: one MiB of them; but not of fewer targets, which would be slow multiplying."""
 
 
 class Competitors:
@@ -74,7 +79,6 @@ def next_item_loss(
         tensor(batch.times_ms),
         tensor(batch.actions).long(),
         tensor(batch.weights),
-        tensor(batch.lengths),
         tensor(batch.firsts),
     )
     before = torch.cat([evolution.start.expand(len(items), 1, -1), hidden[:, :-1]], dim=1)
@@ -92,23 +96,68 @@ def next_item_loss(
     hidden_columns, members = column[hide], evolution.config.members
     worth = tensor(batch.worth)[asked]
     # Each member learns by its own score, of which the served one is the mean.
+    share = worth / (members * worth.sum())
     losses = [
-        _cross_entropy(asking * members, own, biases, target, chosen, offsets, hidden_columns)
+        _cross_entropy(asking * members, own, biases, target, chosen, offsets, hidden_columns, share)
         for asking, own in zip(query.chunk(members, dim=1), vectors.chunk(members, dim=1), strict=True)
     ]
-    loss: Tensor = (torch.stack(losses).mean(dim=0) * worth).sum() / worth.sum()
-    return loss
+    return torch.stack(losses).sum()
 
 
 def _cross_entropy(
-    query: Tensor, vectors: Tensor, biases: Tensor, target: Tensor, chosen: Tensor, offsets: Tensor, hide: Tensor
+    query: Tensor,
+    vectors: Tensor,
+    biases: Tensor,
+    target: Tensor,
+    chosen: Tensor,
+    offsets: Tensor,
+    hide: Tensor,
+    share: Tensor,
 ) -> Tensor:
-    """[m] of the targets' rows against the chosen ones, whose offsets are given, but for the columns to hide [m, h]."""
+    """Of the targets' rows [m] against the chosen ones, whose offsets are given, but for the columns to hide [m, h];
+    summed by the share [m] of each."""
     right = (query * vectors[target]).sum(dim=-1) + biases[target]
     table = torch.cat([vectors[chosen], vectors.new_zeros(1, vectors.shape[1])])
-    # In place: the logits of a step are the largest thing there is, and each pass over them costs.
-    logits = torch.addmm(offsets, query, table.T).scatter_(1, hide, -torch.inf)
-    return functional.softplus(logits.logsumexp(dim=1) - right)
+    loss: Tensor = _AgainstOthers.apply(query, table, offsets, right, hide, share)
+    return loss
+
+
+class _AgainstOthers(torch.autograd.Function):
+    """Σ share · softplus(logsumexp(query · tableᵀ + offsets, but for hidden columns) − right), with its gradients.
+
+    Logits are the largest thing there is in a step, and every pass over them costs. So they are made a few rows at a
+    time, small enough for the processor's cache, and while they are there the gradients are made of them; they are
+    never there as a whole, nor made again.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, table: Tensor, offsets: Tensor, right: Tensor, hide: Tensor, share: Tensor
+    ) -> Tensor:
+        others = torch.empty_like(right)
+        of_query, of_table = torch.empty_like(query), torch.zeros_like(table)
+        of_offsets, of_right = torch.zeros_like(offsets), torch.empty_like(right)
+        rows = max(_LEAST_ROWS, _CACHED // len(table))
+        for start in range(0, len(query), rows):
+            part = slice(start, start + rows)
+            logits = torch.addmm(offsets, query[part], table.T).scatter_(1, hide[part], -torch.inf)
+            # What competes with nothing has a largest logit of -inf.
+            largest = logits.amax(dim=1).clamp_(min=torch.finfo(logits.dtype).min)
+            odds = logits.sub_(largest[:, None]).exp_()
+            total = odds.sum(dim=1)
+            others[part] = total.log() + largest
+            wrong = share[part] * torch.sigmoid(others[part] - right[part])
+            scale = (wrong / total.clamp(min=torch.finfo(logits.dtype).tiny))[:, None]
+            of_right[part] = -wrong
+            of_query[part] = odds @ table * scale
+            of_table.addmm_(odds.T, query[part] * scale)
+            of_offsets.addmv_(odds.T, scale[:, 0])
+        ctx.save_for_backward(of_query, of_table, of_offsets, of_right)
+        return (functional.softplus(others - right) * share).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(made * gradient for made in ctx.saved_tensors), None, None)
 
 
 def _window_before(items: Tensor, unknown: int, window: int) -> Tensor:

@@ -32,10 +32,10 @@ class ItemTower(nn.Module):
 
     def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors [m, d] and biases [m] of m rows, which should be distinct: a row is hidden as a whole."""
-        columns = self.get_buffer("columns")[rows]
+        columns = self.get_buffer("columns").index_select(0, rows)
         keep = torch.ones(len(rows), device=rows.device)
         if self.training:
             keep = (torch.rand(len(rows), device=rows.device) >= self.id_dropout).float()
-        raw = columns @ self.project + self.project_bias + keep[:, None] * self.residual[rows]
+        raw = columns @ self.project + self.project_bias + keep[:, None] * self.residual.index_select(0, rows)
         bias = columns @ self.popularity + self.popularity_bias + keep * self.item_bias[rows]
         return unit(raw, self.members), bias

@@ -55,13 +55,12 @@ class Histories:
     @torch.no_grad()
     def forward(self, model: EvolutionModel) -> Float32:
         """[users, events, d] of a full forward pass in torch."""
-        users, events = self.times.shape
+        users = len(self.times)
         hidden: Float32 = model.eval()(
             torch.from_numpy(self.inputs),
             torch.from_numpy(self.times),
             torch.from_numpy(self.actions).long(),
             torch.from_numpy(self.weights),
-            torch.full((users,), events),
             torch.ones(users, dtype=torch.bool),
         ).numpy()
         return hidden

@@ -35,7 +35,6 @@ def test_padding_changes_nothing(twins: Twins) -> None:
             torch.from_numpy(histories.times),
             torch.from_numpy(histories.actions).long(),
             torch.from_numpy(histories.weights),
-            torch.tensor([7]),
             torch.tensor([True]),
         )
     np.testing.assert_allclose(padded[:, :7].numpy(), expected, atol=1e-6)
@@ -50,7 +49,6 @@ def test_the_first_event_is_told_from_a_continued_history(twins: Twins) -> None:
             torch.from_numpy(histories.times),
             torch.from_numpy(histories.actions).long(),
             torch.from_numpy(histories.weights),
-            torch.tensor([2]),
             torch.tensor([False]),
         )
     assert np.abs(continued[:, 0].numpy() - first).max() > 1e-3

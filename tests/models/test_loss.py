@@ -4,7 +4,7 @@ import torch
 
 from models.batches import Batch
 from models.config import Float32, Int64
-from models.loss import Competitors, next_item_loss
+from models.loss import Competitors, _AgainstOthers, next_item_loss
 from tests.models.conftest import TWO, Histories, Twins, make_twins
 
 
@@ -41,7 +41,6 @@ def by_hand(twins: Twins, batch: Batch, mask_seen: bool) -> float:
             torch.from_numpy(batch.times_ms[own]),
             torch.from_numpy(batch.actions[own]).long(),
             torch.from_numpy(batch.weights[own]),
-            torch.tensor([length]),
             torch.tensor([batch.firsts[row]]),
         )[0]
         for at in np.flatnonzero(batch.targets[row]):
@@ -77,7 +76,6 @@ def test_each_member_learns_by_its_own_score() -> None:
         hidden = twins.evolution(
             given,
             *map(torch.from_numpy, (histories.times, histories.actions.astype(np.int64), histories.weights)),
-            torch.tensor([9, 9]),
             torch.tensor([True, True]),
         )
         query = twins.evolution.query(torch.cat([twins.evolution.start.expand(2, 1, -1), hidden[:, :-1]], dim=1))
@@ -124,3 +122,24 @@ def test_inclusion_probabilities_are_those_of_the_draws() -> None:
 def test_items_without_an_interaction_do_not_compete(full_up_to: int) -> None:
     competitors = Competitors(np.array([0, 3, 0, 1, 2]), full_up_to=full_up_to, draws=100)
     assert competitors.draw(np.random.default_rng(0))[0].tolist() == [1, 3, 4]
+
+
+def test_gradients_made_in_pieces_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against autograd's through all logits at once; one target has nothing that competes with it."""
+    monkeypatch.setattr("models.loss._CACHED", 0)
+    monkeypatch.setattr("models.loss._LEAST_ROWS", 3)
+    torch.manual_seed(0)
+    given = [torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((8, 4), (7, 4), (7,), (8,))]
+    query, table, offsets, right = given
+    hide, share = torch.randint(0, 7, (8, 2)), torch.rand(8, dtype=torch.float64)
+    hide = torch.cat([hide, hide[:, :1].expand(8, 5)], dim=1)
+    hide[5] = torch.arange(7)
+    logits = torch.addmm(offsets, query, table.T).scatter(1, hide, -torch.inf)
+    some = torch.arange(8) != 5
+    others = logits[some].logsumexp(dim=1)
+    expected = (torch.nn.functional.softplus(others - right[some]) * share[some]).sum()
+    made = _AgainstOthers.apply(query, table, offsets, right, hide, share)
+    torch.testing.assert_close(made, expected)
+    wanted = torch.autograd.grad(expected, given)
+    for ours, theirs in zip(torch.autograd.grad(3 * made, given), wanted, strict=True):
+        torch.testing.assert_close(ours, 3 * theirs)
