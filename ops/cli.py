@@ -19,6 +19,7 @@ from ops.commands import (
     dashboard,
     demo,
     dlq,
+    doctor,
     embed,
     erase,
     evaluate,
@@ -65,6 +66,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
 app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
 app.command("dashboard")(dashboard.dashboard)
 app.command("audit")(audit.audit)

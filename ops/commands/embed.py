@@ -73,10 +73,20 @@ def embedder_config(settings: Settings, cluster: Cluster, web_port: int = 0) -> 
 def text_encoder(settings: Settings) -> StoredEncoder:
     """The encoder that the settings name, behind the vectors that are kept of it; it is loaded when a text is new.
 
+    Raises CliError as `encoder_folder` does.
+    """
+    from ops.embeddings import StoredEncoder
+
+    directory, fingerprint = encoder_folder(settings)
+    return StoredEncoder(fingerprint, lambda: _loaded(settings, directory), settings.data_dir / "embeddings")
+
+
+def encoder_folder(settings: Settings) -> tuple[Path, str]:
+    """The folder of the encoder that the settings name, and its fingerprint.
+
     Raises CliError when there is none, or it asks for what is not known here.
     """
     from models.encoder_config import EncoderConfig, bundled_encoder
-    from ops.embeddings import StoredEncoder
 
     try:
         directory = settings.encoder_path or bundled_encoder()
@@ -86,14 +96,13 @@ def text_encoder(settings: Settings) -> StoredEncoder:
             prompt=settings.encoder_prompt,
             max_tokens=settings.encoder_max_tokens,
         )
-        fingerprint = config.fingerprint()
+        return directory, config.fingerprint()
     except FileNotFoundError as error:
         raise CliError(
             str(error), "Set DRIFTLINE_ENCODER_PATH to an encoder's folder, or unset it for the one that is installed."
         ) from error
     except ValueError as error:
         raise CliError(str(error), "Say how to use it with DRIFTLINE_ENCODER_POOLING, or take another one.") from error
-    return StoredEncoder(fingerprint, lambda: _loaded(settings, directory), settings.data_dir / "embeddings")
 
 
 def _loaded(settings: Settings, directory: Path) -> TextEncoder:

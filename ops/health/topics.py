@@ -35,6 +35,7 @@ class TopicFacts:
         problems: what has to be mended, a sentence each.
         differs: settings that are not as `driftline topics create` makes them, which need not be wrong: (real, made).
         copies, insync_needed: of each partition, at least; how many copies a write waits for.
+        timestamps: whether records keep the time of their writer (CreateTime) or get the broker's (LogAppendTime).
         leaderless, short: how many partitions have no leader; have fewer copies in step than they should.
     """
 
@@ -46,6 +47,7 @@ class TopicFacts:
     differs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     copies: int = 0
     insync_needed: int = 1
+    timestamps: str = ""
     leaderless: int = 0
     short: int = 0
 
@@ -70,14 +72,20 @@ class GroupFacts:
     lag: Mapping[str, int]
 
 
-async def read_topics(cluster: Cluster, topics: Topics, partitions: int) -> dict[str, TopicFacts]:
-    """All topics, by plain name. Raises `TopicError` where a topic's configuration may not be read."""
-    problems = await inspect(cluster, topics, partitions)
-    names = {topics.name(spec.name): spec for spec in SPECS}
-    settings = {name for spec in SPECS for name in spec.config()} | {"min.insync.replicas"}
+async def read_topics(
+    cluster: Cluster, topics: Topics, partitions: int, inspected: Mapping[str, bool] | None = None
+) -> dict[str, TopicFacts]:
+    """The topics, by plain name. Raises `TopicError` where a topic's configuration may not be read.
+
+    `inspected`: full names of those to look at, and whether at their configuration too; None: all, at everything.
+    """
+    problems = await inspect(cluster, topics, partitions, inspected)
+    names = {name: spec for spec in SPECS if (name := topics.name(spec.name)) in problems}
+    settings = {name for spec in SPECS for name in spec.config()} | {"min.insync.replicas", "message.timestamp.type"}
     async with running(cluster.admin()) as admin:
         described = {one["topic"]: one["partitions"] for one in await admin.describe_topics() if one["topic"] in names}
-        configs = await configurations(admin, list(described), settings)
+        looked_at = [name for name in described if inspected is None or inspected[name]]
+        configs = await configurations(admin, looked_at, settings)
     spans = await _spans(cluster, {name: [part["partition"] for part in parts] for name, parts in described.items()})
     return {
         spec.name: _facts(name, spec, described.get(name, []), spans, problems[name], configs.get(name, {}))
@@ -102,6 +110,7 @@ def _facts(
         differs={key: (config[key], made) for key, made in spec.config().items() if config.get(key, made) != made},
         copies=min((len(part["replicas"]) for part in parts), default=0),
         insync_needed=int(config.get("min.insync.replicas", 1)),
+        timestamps=config.get("message.timestamp.type", ""),
         leaderless=sum(part["leader"] < 0 for part in parts),
         short=sum(len(part["isr"]) < len(part["replicas"]) for part in parts),
     )

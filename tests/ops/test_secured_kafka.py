@@ -28,6 +28,8 @@ from typer.testing import CliRunner
 from ops.audit import audit
 from ops.cli import app
 from ops.errors import CliError
+from ops.health.checking import Finding, Patient
+from ops.health.doctor import CHECKS, examine
 from ops.kafka import broker as module
 from ops.kafka.refusals import explained, reachable
 from ops.login import TokenFile
@@ -373,3 +375,20 @@ def test_the_broker_wrote_no_password_down(secured: Secured) -> None:
     """Last in the module: the broker's own logs. (Its settings name those of its test users.)"""
     for log in (secured.kafka.folder / "logs").iterdir():
         assert password("worker") not in log.read_text(errors="replace")
+
+
+def test_the_doctor_names_what_is_lacking(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(user: str) -> dict[str, Finding]:
+        for name, value in (secured.settings(user) | SETTINGS).items():
+            monkeypatch.setenv(name, value)
+        asked = ("settings", "kafka", "permissions", "topics", "transactions")
+        return dict(examine(Patient(("worker",)), tuple(check for check in CHECKS if check.name in asked)))
+
+    assert {name: one.state for name, one in found("worker").items() if one.state != "ok"} == {}
+    for user in ("lacks-decisions", "lacks-group", "lacks-transactions"):
+        lacking, findings = LACKING[user], found(user)
+        at = "transactions" if lacking.resource == "transactional-id" else "permissions"
+        failed = [name for name, one in findings.items() if one.state == "failed"]
+        assert failed in ([at], [at, "topics"]), findings  # a topic that may not be written may not be seen either
+        wanted = lacking.name if at == "transactions" else f"{lacking.operation} on {lacking.resource} {lacking.name}"
+        assert wanted in findings[at].said and "topics acls" in findings[at].mend
