@@ -159,9 +159,10 @@ class Dashboard:
         known = self._found.get(user)
         if known is not None and now - known[0] < LOOKUP_S:
             return known[1]
+        before = known[1] if known is not None and isinstance(known[1], User) else None
         async with self._looking:
             try:
-                found: User | str = await look_up(self.cluster, self.topics, user)
+                found: User | str = await look_up(self.cluster, self.topics, user, before)
             except (KafkaError, OSError, TimeoutError) as error:
                 found = f"The topics cannot be read: {told(error)}."
         self._found[user] = (asyncio.get_running_loop().time(), found)

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from ops.dashboard.seen import Seen
 from streams.blame import told
-from streams.cluster import MAX_FETCH_BYTES, Cluster
+from streams.cluster import Cluster
 from streams.names import Topics
 from streams.restore import TopicMissing, partitions_of
 
@@ -27,6 +27,9 @@ WHOLE = ("items",)
 
 TAILS = {"events": 100, "recommendations": 100, "outcomes": 500, "events.dlq": 100, "items.dlq": 100, "models": 30}
 """Followed from so many offsets before their end, in each partition."""
+
+FETCH_BYTES = 256 * 1024
+"""Of a partition at a time: all that is held of it beside what is remembered. A larger record comes alone."""
 
 RECORDS_A_TURN = 200
 TURN_S = 0.4
@@ -59,7 +62,7 @@ class Follower:
 
     async def _follow(self) -> None:
         places = [place for name in self._plain for place in await partitions_of(self._cluster, name)]
-        consumer = self._cluster.consumer(max_partition_fetch_bytes=MAX_FETCH_BYTES, fetch_max_wait_ms=200)
+        consumer = self._cluster.consumer(max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=200)
         try:
             await consumer.start()
             consumer.assign(places)

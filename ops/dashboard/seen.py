@@ -24,6 +24,7 @@ BINS = 10
 POSITIONS = 50
 GROUPS = 64
 POINTS = 300
+MOST_SHOWN = 12
 
 _event = msgspec.json.Decoder(Event)
 _item = msgspec.json.Decoder(Item)
@@ -83,6 +84,7 @@ class Seen:
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self.letters: deque[tuple[str, Letter]] = deque(maxlen=LETTERS_KEPT)
         self.items: OrderedDict[str, Known] = OrderedDict()
+        self.most_shown: dict[str, Known] = {}
         self.bins = [Bin() for _ in range(BINS)]
         self.positions: list[Position] = []
         self.exposure: dict[tuple[str, str], list[int]] = {}  # (user group, item group): shown, clicked
@@ -101,7 +103,7 @@ class Seen:
         if known is None:
             known = self.items[item] = Known()
             if len(self.items) > ITEMS_KEPT:
-                self.items.popitem(last=False)
+                self.most_shown.pop(self.items.popitem(last=False)[0], None)
         else:
             self.items.move_to_end(item)
         return known
@@ -163,6 +165,7 @@ class Seen:
             known, clicked = self.item(item), reward > 0
             known.shown += 1
             known.clicked += clicked
+            self._rank(item, known)
             if outcome.inclusion is not None:
                 weight = min(100.0, 1 / max(outcome.inclusion[at], 1e-9))
                 known.weights += weight
@@ -170,6 +173,17 @@ class Seen:
                 self.weights.append(weight)
             group = outcome.item_groups[at] if at < len(outcome.item_groups) else None
             self._expose(outcome.group or "—", group or "", clicked)
+
+    def _rank(self, item: str, known: Known) -> None:
+        """Counts only grow, so those shown most are known without looking through all."""
+        most = self.most_shown
+        if item in most or len(most) < MOST_SHOWN:
+            most[item] = known
+            return
+        least = min(most, key=lambda one: most[one].shown)
+        if known.shown > most[least].shown:
+            del most[least]
+            most[item] = known
 
     def _expose(self, users: str, items: str, clicked: bool) -> None:
         if items and ((users, items) in self.exposure or len(self.exposure) < GROUPS):

@@ -92,9 +92,9 @@ class Quality:
 
     def _naive_and_corrected(self) -> list[dict[str, Any]]:
         ranked = sorted(
-            ((item, known) for item, known in self.facts.seen.items.items() if known.weights > 0),
+            ((item, known) for item, known in self.facts.seen.most_shown.items() if known.weights > 0),
             key=lambda one: -one[1].shown,
-        )[:12]
+        )
         return [
             {
                 "item": item,

@@ -72,9 +72,9 @@ def user() -> User:
     older = replace(slate, items=slate.items[::-1], slate="0-1", release=ATTACKS["title"])
     decision = replace(DECISION, candidates=[item, *DECISION.candidates[1:]])
     found = User(ATTACKS["user"], 0, 1)
-    found.events = [(7, small.START, Interaction(ATTACKS["user"], item, small.START, action="view"))]
-    found.slates = [(small.START, one) for one in (slate, older, slate)]
-    found.decisions = [decision]
+    found.events.append((7, small.START, Interaction(ATTACKS["user"], item, small.START, action="view")))
+    found.slates.extend((small.START, one) for one in (slate, older, slate))
+    found.decisions.append(decision)
     return found
 
 
