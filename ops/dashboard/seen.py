@@ -103,10 +103,14 @@ class Seen:
         if known is None:
             known = self.items[item] = Known()
             if len(self.items) > ITEMS_KEPT:
-                self.most_shown.pop(self.items.popitem(last=False)[0], None)
+                self._forget(next(iter(self.items)))
         else:
             self.items.move_to_end(item)
         return known
+
+    def _forget(self, item: str) -> None:
+        self.items.pop(item, None)
+        self.most_shown.pop(item, None)
 
     def title(self, item: str | None) -> str:
         known = self.items.get(item or "")
@@ -136,7 +140,7 @@ class Seen:
 
     def _take_items(self, record: Any) -> None:
         if record.value is None:
-            self.items.pop((record.key or b"").decode(), None)
+            self._forget((record.key or b"").decode())
             return
         item = _item.decode(record.value)
         known = self.item(item.item)
