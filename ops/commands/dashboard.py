@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 from ops.errors import CliError
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from uvicorn import Config
+
     from ops.settings import Settings
 
+MAX_HEAD_BYTES = 65_536
 TOKEN_BYTES = 16
 
 
@@ -20,7 +24,7 @@ def dashboard() -> None:
     costs about what one does. Writes nothing, but for dead letters that somebody has it send again.
     """
     import typer
-    import uvicorn
+    from uvicorn import Server
 
     from ops.connection import configure_logs, connect
     from ops.dashboard.app import Dashboard
@@ -36,10 +40,19 @@ def dashboard() -> None:
     made = Dashboard(cluster, Topics(settings.topic_prefix), settings.app_id, listed, secret)
     host, port = settings.dashboard_host, settings.dashboard_port
     typer.echo(f"http://{f'[{host}]' if ':' in host else host}:{port}", err=True)
-    uvicorn.run(
-        made.app(),
-        host=host,
-        port=port,
+    Server(serving(made.app(), host, port)).run()
+
+
+def serving(app: Starlette, host: str, port: int) -> Config:
+    """How it is served: a request line and headers of at most 64 KiB, and so many connections at a time."""
+    from uvicorn import Config
+
+    return Config(
+        app,
+        host,
+        port,
+        http="h11",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_level="warning",
         access_log=False,
         server_header=False,

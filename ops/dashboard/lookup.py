@@ -1,7 +1,8 @@
 """Looking a user up in the topics: his last events, slates and the decisions behind them, when somebody asks.
 
 Only the partition that his id belongs to is read, the last offsets of it: what is not found there is said to be not
-found there. Looked up again, only what came since is read. Knows the contracts and how records are partitioned; knows nothing of pages.
+found there. Looked up again, only what came since is read. Knows the contracts and how records are partitioned; knows
+nothing of pages.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class Quality:
         ]
         exposure = {
             key[1]: value
-            for process in self.facts.processes.live("learner")
+            for process in self.facts.processes.live("worker")
             for key, value in process.metrics.items()
             if key[0] == "driftline_exposure_ratio"
         }
@@ -140,10 +140,9 @@ class Quality:
             "groups": groups,
             "gap": self.facts.figure(
                 "Gap between groups",
-                decimal(self.facts.processes.worst("learner", "fairness_gap_ratio")),
-                self.facts.age("learner"),
-                "no learner says it",
-                "learner",
+                decimal(self.facts.processes.worst("worker", "fairness_gap_ratio")),
+                self.facts.age("worker"),
+                "no worker says it: the rules file has no [fairness]",
             ),
             "exposure": [{"group": name, "text": share(value)} for name, value in sorted(exposure.items())],
             "charts": {"gap": self.facts.history(("gap", 1))},

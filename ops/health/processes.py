@@ -191,7 +191,7 @@ class Processes:
             "calibration": self.worst("learner", "propensity_calibration_error_ratio"),
             "ess": self.worst("learner", "propensity_effective_sample_ratio"),
             "recall": self.worst("worker", "index_recall_ratio", "mean"),
-            "gap": self.worst("learner", "fairness_gap_ratio"),
+            "gap": self.worst("worker", "fairness_gap_ratio"),
         }
         for name, value in figures.items():
             self.history.setdefault(name, deque(maxlen=POINTS)).append((now, value))

@@ -53,15 +53,18 @@ class Markup(HTMLParser):
         ]
 
 
-async def pages(dashboard: Dashboard) -> AsyncIterator[tuple[str, httpx.Response]]:
-    async def found(user: str) -> object:
-        return hostile.user()
+ASKED = {"user": hostile.ATTACKS["user"], "item": hostile.ATTACKS["item"]}
 
+
+async def found(user: str) -> object:
+    return hostile.user()
+
+
+async def pages(dashboard: Dashboard) -> AsyncIterator[tuple[str, httpx.Response]]:
     dashboard._user = found  # type: ignore[method-assign, assignment]
     async with client(dashboard) as browser:
         for page in PAGES:
-            asked = {"user": hostile.ATTACKS["user"], "item": hostile.ATTACKS["item"]}.get(page, "")
-            yield page, await browser.get(f"/{page}", params={"id": asked})
+            yield page, await browser.get(f"/{page}", params={"id": ASKED.get(page, "")})
 
 
 async def test_whatever_ids_titles_categories_and_letters_hold_is_shown_as_text() -> None:
@@ -81,8 +84,9 @@ async def test_whatever_ids_titles_categories_and_letters_hold_is_shown_as_text(
 async def test_the_live_stream_escapes_as_the_page_does() -> None:
     dashboard = hostile.dashboard()
     hostile.fill(dashboard)
-    for page in ("overview", "events", "propensity", "fairness", "models", "index"):
-        content = await dashboard._content(page, "")
+    dashboard._user = found  # type: ignore[method-assign, assignment]
+    for page in PAGES:
+        content = await dashboard._content(page, ASKED.get(page, ""))
         template = dashboard._environment.get_template(f"{page}.html")
         live = "".join(template.blocks["live"](template.new_context(dashboard._context(content))))
         assert Markup(live).harmful == []
