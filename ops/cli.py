@@ -46,7 +46,7 @@ app = typer.Typer(
     name="driftline",
     help="A streaming online recommender: every event changes the next slate, exactly once.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
 )
 

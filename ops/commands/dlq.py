@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from ops.commands.completing import reasons
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 Items = Annotated[bool, typer.Option("--items", help="Letters of items instead of events.")]
-Reason = Annotated[str | None, typer.Option(help="Only of this reason; docs/dead-letters.md explains each.")]
+Reason = Annotated[
+    str | None, typer.Option(help="Only of this reason; docs/dead-letters.md explains each.", autocompletion=reasons)
+]
 Key = Annotated[
     str | None, typer.Option("--key", "--user", "--item", help="Only of this key: the user's or item's id.")
 ]

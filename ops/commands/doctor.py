@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.commands.completing import roles
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -20,11 +21,9 @@ _MARKS = {
 
 
 def doctor(
-    roles: Annotated[
+    only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--role", help="Check permissions for this part; may be repeated (`driftline topics acls` has all)."
-        ),
+        typer.Option("--role", help="Check what this part may do, by default a worker.", autocompletion=roles),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show details of what is in order too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -37,8 +36,8 @@ def doctor(
     from ops.health.doctor import examine, sound
     from streams.acls import ROLES
 
-    chosen = tuple(role for role in ROLES if role in (roles or ["worker"]))
-    if unknown := set(roles or ()) - set(ROLES):
+    chosen = tuple(role for role in ROLES if role in (only or ["worker"]))
+    if unknown := set(only or ()) - set(ROLES):
         raise CliError(f"--role is {sorted(unknown)[0]!r}", f"Expected one of {', '.join(ROLES)}.")
     findings: dict[str, Finding] = {}
     for name, finding in examine(Patient(chosen)):

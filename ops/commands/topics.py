@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.commands.completing import roles
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def verify() -> None:
 
 @app.command()
 def acls(
-    only: Annotated[list[str] | None, typer.Option("--role", help="Only this part; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--role", help="Only this part; may be repeated.", autocompletion=roles)
+    ] = None,
     principal_worker: Principal = "User:driftline-worker",
     principal_learner: Principal = "User:driftline-learner",
     principal_embedder: Principal = "User:driftline-embedder",

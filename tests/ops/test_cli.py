@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import typer
@@ -97,6 +99,22 @@ def test_debug_shows_the_traceback(
     monkeypatch.setenv("DRIFTLINE_DEBUG", "1")
     with pytest.raises(type(error)):
         cli.main()
+
+
+def test_bash_completes_commands_and_known_values(tmp_path: Path) -> None:
+    """What a person's bash does with the script that his start-up file evaluates."""
+    command = tmp_path / "driftline"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ops.cli "$@"\n')
+    command.chmod(0o755)
+    words = ["driftline", "doctor", "--role", "emb"]
+    script = (
+        'eval "$(_DRIFTLINE_COMPLETE=source_bash driftline)"\n'
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}\n"
+        '_driftline_completion driftline; echo "${COMPREPLY[@]}"'
+    )
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    shown = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert shown.stdout == "embedder\n", shown.stderr
 
 
 def test_typer_does_not_share_click_with_faust() -> None:
