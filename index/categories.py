@@ -7,6 +7,7 @@ users, scores or rules.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ class Categories:
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
+        self.names: list[str] = []  # by number
         self._rows: Numbers = np.full((0, 1), NONE, np.int32)
 
     def __len__(self) -> int:
@@ -41,6 +43,7 @@ class Categories:
         self._rows[slots] = NONE
         for slot, names in zip(slots.tolist(), known, strict=True):
             self._rows[slot, : len(names)] = [self.numbers.setdefault(name, len(self.numbers)) for name in names]
+        self.names += islice(self.numbers, len(self.names), None)
 
     def of(self, slots: NDArray[np.int64]) -> Numbers:
         """The category numbers of slots [...], int32 [..., W]; -1 beyond an item's own, and for slot -1."""

@@ -87,7 +87,7 @@ class _Adjusting:
             self._add("fatigue", np.float32(-wanted.fatigue) * shown)
         temperature = np.full(len(self._slots), scene.policy.temperature)
         if wanted.unsure > 1:
-            doubt = unsure(scene.world, scene.recent)
+            doubt = unsure(scene.world, scene.recent, scene.degrees)
             temperature = exploration.temperatures(scene.policy.temperature, doubt, wanted.unsure)
         if wanted.calibration:
             self._calibrate(temperature)

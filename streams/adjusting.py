@@ -34,6 +34,7 @@ class Scene:
         users: their ids.
         times: int64 [B] event times of the causing events, ms.
         vectors: float32 [B, d+1] of the users.
+        degrees: float64 [B] a day that the users' interest has turned, NaN where that is not known.
         states: after the batch's events.
         slots: int64 [B, width] of the candidates, -1 in empty columns.
         base: float32 [B, width] their scores, -inf in empty columns.
@@ -49,6 +50,7 @@ class Scene:
     times: Ints
     vectors: Floats32
     recent: Recent
+    degrees: Floats
     states: Sequence[UserState]
     slots: Ints
     base: Floats32

@@ -232,6 +232,14 @@ class Decision(Struct, frozen=True, gc=False):
     ] = None
     swapped: Annotated[list[int], Meta(description="two positions, from 0, that were exchanged after the draw")] = []
     swaps: Annotated[Unit, Meta(description="share of slates in which two neighbours are exchanged")] = 0.0
+    drift: Annotated[
+        Annotated[float, Meta(ge=0.0, le=180.0)] | None,
+        Meta(description="degrees a day that the user's interest has turned; null: too few events to tell"),
+    ] = None
+    drift_topics: Annotated[
+        dict[str, float],
+        Meta(description="by topic, the change a day of its share of what the user took; the largest changes"),
+    ] = {}
 
 
 class Outcome(Struct, frozen=True, gc=False):

@@ -93,13 +93,14 @@ def _item(cases: Cases, row: int, encoder: str) -> ItemVector:
 
 
 def _recent(slots: Sequence[NDArray[np.int64]], histories: Sequence[History], length: int) -> Recent:
-    newest = np.full((len(slots), length), -1, np.int64)
-    for user, known in enumerate(slots):
+    newest, when = np.full((2, len(slots), length), -1, np.int64)
+    times = [history[1] for history in histories]
+    for user, (known, at) in enumerate(zip(slots, times, strict=True)):
         last = known[::-1][:length]
         newest[user, : len(last)] = last
-    times = [history[1] for history in histories]
+        when[user, : len(last)] = at[::-1][:length]
     gaps = [max(0, int(one[-1] - one[-2])) / 1000 if len(one) > 1 else -1 for one in times]
-    return Recent(newest, np.array([len(one) for one in slots], np.int64), np.array(gaps, np.float32))
+    return Recent(newest, np.array([len(one) for one in slots], np.int64), np.array(gaps, np.float32), when)
 
 
 def _gains(slots: NDArray[np.int64], scores: NDArray[np.float32], targets: NDArray[np.int64], k: int) -> Float64:

@@ -15,6 +15,7 @@ from models.blend import Terms
 from policy.slate import Decisions, PolicyConfig, draws
 from streams.adjusting import Grouping
 from streams.contracts import Ages, Cause, Decision, Recommendation
+from streams.drift import Moves
 from streams.fold import Touched
 from streams.recent import Recent
 from streams.sources import Candidates
@@ -31,6 +32,7 @@ class Slates:
     users: list[Touched]
     vectors: NDArray[np.float32]
     recent: Recent
+    moves: Moves
     candidates: Candidates
     terms: Terms
     base: NDArray[np.float32]
@@ -121,6 +123,7 @@ class Messages:
 
     def decision(self, at: int, row: Row) -> Decision:
         slates, policy = self._slates, self._policy
+        degrees = float(slates.moves.degrees[at])
         return Decision(
             user=row.touched.user,
             slate=row.slate,
@@ -156,6 +159,8 @@ class Messages:
             groups=row.groups,
             steered=row.steered,
             swaps=policy.swaps,
+            drift=None if np.isnan(degrees) else round(degrees, 2),
+            drift_topics=slates.moves.topics[at],
         )
 
     def open_slate(self, at: int, row: Row) -> OpenSlate:

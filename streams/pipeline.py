@@ -27,6 +27,7 @@ from streams.adjuster import Adjuster
 from streams.adjusting import Adjusts, Scene, without
 from streams.blame import way
 from streams.contracts import encode
+from streams.drift import moves
 from streams.fold import Folded, Folder, Touched
 from streams.job import Effects, OutputRecord, Record
 from streams.measures import Timings
@@ -202,9 +203,11 @@ class Pipeline:
         slots = found = candidates.slots
         popularity = self._popularity(world, partition, offsets, slots)
         times = np.array([touched.time for touched in answered], np.int64)
+        moved = moves(world, recent)
         scene = Scene(
-            world, policy, partition, offsets, users, times, vectors, recent, states, slots, base, popularity, pins
-        )
+            world, policy, partition, offsets, users, times, vectors, recent, moved.degrees, states, slots, base,
+            popularity, pins,
+        )  # fmt: skip
         adjusted = self._adjuster.adjust(scene)
         if adjusted.slots is not slots:
             candidates, parts = replace(candidates, slots=adjusted.slots), without(parts, adjusted.slots)
@@ -224,7 +227,7 @@ class Pipeline:
             pinned=adjusted.pinned,
         )
         self.timings.add("correct", started)
-        made = Slates(answered, vectors, recent, candidates, parts, base, decisions, found)
+        made = Slates(answered, vectors, recent, moved, candidates, parts, base, decisions, found)
         return replace(made, rules=adjusted.rules, grouping=adjusted.grouping)
 
     def _measure(self, world: World, slates: Slates) -> None:
@@ -234,6 +237,7 @@ class Pipeline:
         covered = sum(len(touched.covers) for touched in slates.users)
         try:
             self.measures.add(world, slates.vectors, shown, slates.decisions.uniform_arm, covered)
+            self.measures.moved(slates.moves.degrees)
         except Exception as error:
             log.error("slates were not measured", way=way(error))
 

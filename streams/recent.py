@@ -24,11 +24,13 @@ class Recent:
             item, and beyond a user's first event.
         events: int64 [B] how many events they have had.
         gap_s: float32 [B] seconds between the last two, at least 0; -1 for users with fewer.
+        times: int64 [B, L] of the same events as `slots`, ms; -1 beyond a user's first event.
     """
 
     slots: NDArray[np.int64]
     events: NDArray[np.int64]
     gap_s: NDArray[np.float32]
+    times: NDArray[np.int64]
 
     @classmethod
     def of(cls, states: Sequence[UserState], catalogue: Catalogue, length: int) -> Recent:
@@ -41,12 +43,12 @@ class Recent:
         age = counts.cumsum()[owner] - 1 - np.arange(len(events))
         slots = np.full((users, kept), -1, np.int64)
         slots[owner, age] = catalogue.slots_of_hashes(events["item"])
-        times = np.zeros((users, 2), np.int64)
-        last = age < 2
-        times[owner[last], age[last]] = events["time"][last]
+        times = np.full((users, kept), -1, np.int64)
+        times[owner, age] = events["time"]
         gaps = np.where(counts < 2, -1, np.maximum(times[:, 0] - times[:, 1], 0) / 1000).astype(np.float32)
-        return cls(slots[:, :length], np.array([state.events for state in states], np.int64), gaps)
+        had = np.array([state.events for state in states], np.int64)
+        return cls(slots[:, :length], had, gaps, times[:, :length])
 
     def take(self, users: NDArray[np.int64]) -> Recent:
         """The same of some of the users."""
-        return Recent(self.slots[users], self.events[users], self.gap_s[users])
+        return Recent(self.slots[users], self.events[users], self.gap_s[users], self.times[users])

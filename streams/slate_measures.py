@@ -21,6 +21,8 @@ REACH_SECONDS = 3600.0
 """How long an item counts as reached."""
 
 DIVERSITY = tuple(step / 20 for step in range(1, 20))
+DRIFT = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, 120, 180)
+"""Bounds for drift, degrees a day."""
 DIVERSITY_EVERY_S = 0.05
 """One slate at most in this time is looked at for its diversity."""
 
@@ -39,6 +41,7 @@ class SlateMeasures:
     Attributes:
         slates: by arm, `policy` or `uniform`.
         coalesced: events answered by a later event's slate.
+        drift: degrees a day that users' interests have turned.
         recall, recall_at: the last measurement, and when (monotonic).
     """
 
@@ -46,6 +49,7 @@ class SlateMeasures:
         self.slates: Counter[str] = Counter()
         self.coalesced = 0
         self.diversity = Histogram(DIVERSITY)
+        self.drift = Histogram(DRIFT)
         self.recall: Recall | None = None
         self.recall_at = 0.0
         self._clock = clock
@@ -70,6 +74,11 @@ class SlateMeasures:
         self._monitor.observe(vectors[:1])
         if now >= self._recall_due:
             self._measure_recall(world)
+
+    def moved(self, degrees: NDArray[np.float64]) -> None:
+        """How far the interests of a batch's users have turned, degrees a day [B], NaN where that is not known."""
+        for angle in degrees[np.isfinite(degrees)].tolist():
+            self.drift.add(angle)
 
     def reach(self) -> float | None:
         """Share of the items that can be recommended which were in a slate lately; None where there are none."""

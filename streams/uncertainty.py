@@ -24,17 +24,21 @@ NEWEST = 5
 """Of them, those that are set against the others."""
 FEW = 10.0
 """After so many events one is still about a third as unsure of a user as at first."""
+RIGHT_ANGLE = 90.0
+"""Degrees a day by which an interest turns of whose future the past says nothing."""
 HALF_LIFE_MINUTES = 24 * 60.0
 """An exposure counts half after this time, and a quarter after twice of it."""
 
 
-def unsure(world: World, recent: Recent) -> Floats:
-    """How unsure one is of each user, float64 [B], 0 to 1: by few events, or by last events unlike those before."""
+def unsure(world: World, recent: Recent, degrees: Floats) -> Floats:
+    """How unsure one is of each user, float64 [B], 0 to 1: by few events, by last events unlike those before, or by an
+    interest that moves: `degrees` [B] a day, NaN where that is not known (see streams/drift.py)."""
     few = np.exp(-recent.events / FEW)
-    return np.asarray(1 - (1 - few) * (1 - drift(world, recent)))
+    moved = np.minimum(np.nan_to_num(degrees) / RIGHT_ANGLE, 1)
+    return np.asarray(1 - (1 - few) * (1 - np.maximum(turn(world, recent), moved)))
 
 
-def drift(world: World, recent: Recent) -> Floats:
+def turn(world: World, recent: Recent) -> Floats:
     """How far the newest events have left the ones before, float64 [B], 0 to 1: (1 − cosine of their means) / 2.
 
     0 for a user with no event that can be set against others.

@@ -181,6 +181,14 @@ _QUALITY = (
         WORKER,
     ),
     Definition(
+        "interest_drift_degrees",
+        "histogram",
+        "degrees/day",
+        "By how much the interest of a user has turned from what it was a day before, at each slate "
+        "(docs/interest.md). The mean is the rate of `_sum` over that of `_count`.",
+        WORKER,
+    ),
+    Definition(
         "catalogue_reach_ratio",
         "gauge",
         "ratio",

@@ -92,6 +92,7 @@ def _slates(measured: Any, status: dict[str, Any]) -> Samples:
     recall = slates.recall
     return {
         "slate_diversity_ratio": {ALONE: slates.diversity},
+        "interest_drift_degrees": {ALONE: slates.drift},
         "catalogue_reach_ratio": {ALONE: slates.reach() if status["release"] else None},
         "index_recall_ratio": {
             ("mean",): recall.mean if recall else None,

@@ -32,7 +32,8 @@ def asked(world: World, seed: int = 0) -> tuple[np.ndarray, Recent, tuple[np.nda
     vectors = random.normal(size=(USERS, world.model.dim + 1)).astype(np.float32)
     last = slots[random.integers(-1, COUNT, (USERS, 5))]
     last[np.arange(5) >= random.integers(0, 8, USERS)[:, None]] = -1
-    recent = Recent(last, random.integers(1, 20, USERS), random.choice([-1, 0, 5, 500], USERS).astype(np.float32))
+    gaps = random.choice([-1, 0, 5, 500], USERS).astype(np.float32)
+    recent = Recent(last, random.integers(1, 20, USERS), gaps, np.zeros_like(last))
     seen = (random.integers(0, USERS, 120), slots[random.integers(0, COUNT, 120)])
     return vectors, recent, seen
 
