@@ -21,11 +21,16 @@ from models.config import Bool, Float32, Int64
 from models.cooccurrence import ServingCounts
 from models.recent import Before
 from models.sections import MODEL
+from models.shown import level_of
 
 Float64 = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[Any]]
 Score = Callable[[Int64], Float32]
 """Rows [B, C], -1: none → the model's scores of them for each of the B users."""
+
+LEVEL_PRIOR, LEVEL_MEMORY = 10.0, 1000.0
+"""Of the levels at which slates are clicked: the information that their start rests on, and that of which the first
+counts 1/e."""
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 
@@ -103,6 +108,8 @@ class BlendLearner:
             self._weights[0, self.features.index(name)] = weight
         self._moments: Float64 = np.zeros((2, *self._weights.shape))
         self._steps = 0
+        self._levels: Float64 = np.zeros(len(self._weights))
+        self._told: Float64 = np.zeros(len(self._weights))
 
     def examples(
         self, counts: ServingCounts, places: Int64, before: Before, modelled: Int64, score: Score, items: Int64,
@@ -158,6 +165,45 @@ class BlendLearner:
         ]
         return float(np.concatenate(losses).mean()) if losses else float("nan")
 
+    def shown(self, counts: ServingCounts, places: Int64, before: Before, slates: Int64, scores: Float32) -> Examples:
+        """Examples of n slates: rows [n, k], -1: none, with the model's scores of them; the rest as in `examples`."""
+        columns = {name: known[slates] for name, known in counts.columns.items()}
+        features = _matrix(self.features, scores, counts.sums(places, slates), columns, counts.floors)
+        features[slates < 0] = 0
+        recent = before.recent[:, : counts.length]
+        at = contexts(self._edges, before.events, before.gap_s, recent)
+        return Examples(slates, features, at, np.full(len(slates), -1))
+
+    def levels(self, examples: Examples, clicks: Bool, examination: Float32) -> Float32:
+        """[n, k] as `scores`, and the level of the context, at which who looks clicks; 0 where nothing is.
+
+        Before anything was learned the level is what makes the `clicks` [n, k] as many as expected, η being
+        `examination`: from another one every item would be learned to be far worse or better than it is.
+        """
+        there = examples.rows >= 0
+        scores = np.where(there, self.scores(examples), np.float32(0))
+        if not self._told.any():
+            self._levels[0] = level_of(scores, clicks, examination, there)
+        level = self._levels[0] + self._levels[examples.contexts + 1]
+        found: Float32 = np.where(there, scores + level[:, None], 0).astype(np.float32)
+        return found
+
+    def learn_shown(self, examples: Examples, surplus: Float32, information: Float32) -> None:
+        """One step by the gradient [n, k] of the loss in the levels and its information, both 0 where nothing is."""
+        each = np.einsum("nk,nkf->nf", surplus, examples.features) / len(surplus)
+        gradient = np.zeros_like(self._weights)
+        gradient[0] = each.sum(axis=0)
+        np.add.at(gradient, examples.contexts + 1, each)
+        self._descend(gradient)
+        size = len(self._levels)
+        told = np.bincount(examples.contexts + 1, information.sum(axis=1), size)
+        slope = np.bincount(examples.contexts + 1, surplus.sum(axis=1), size)
+        told[0], slope[0] = told.sum(), slope.sum()
+        self._told += told
+        # Half to the level of all and half to the context's own, so that both together make one whole step.
+        self._levels -= slope / (2 * self._told + LEVEL_PRIOR)
+        self._told *= np.exp(-told / LEVEL_MEMORY)
+
     def arrays(self) -> Arrays:
         """What a release holds of it: the ``blend.`` arrays that models/sections.py describes."""
         edges = {f"blend.edges.{name}": cuts for name, cuts in self._edges.items()}
@@ -165,7 +211,8 @@ class BlendLearner:
 
     def state(self) -> Arrays:
         """Everything, exactly: ``restore`` of it goes on as this would have. Not a copy: write it before going on."""
-        return {"weights": self._weights, "moments": self._moments, "steps": np.array(self._steps)}
+        weights = {"weights": self._weights, "moments": self._moments, "steps": np.array(self._steps)}
+        return weights | {"levels": self._levels, "told": self._told}
 
     @classmethod
     def restore(
@@ -182,6 +229,8 @@ class BlendLearner:
             raise ValueError(f"blend weights are {shape}, expected [1 + contexts, features] {expected}")
         learner._weights, learner._moments = state["weights"].copy(), state["moments"].copy()
         learner._steps = int(state["steps"])
+        for name, held in (("levels", learner._levels), ("told", learner._told)):
+            held[:] = state.get(name, held)  # an older checkpoint has none
         return learner
 
     def adopt(self, weights: Float32) -> None:

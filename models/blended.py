@@ -14,11 +14,15 @@ import numpy as np
 
 from models.batches import InteractionLog
 from models.blend_learner import BlendConfig, BlendLearner
-from models.config import Float32, Int64
+from models.config import Bool, Float32, Int64
 from models.counts import Channel, Counts, CountsConfig, Learned, Table
 from models.recent import Before, RecentItems
+from models.shown import SlateLog, information, surplus
 
 Arrays = dict[str, np.ndarray]
+
+SLATES = 16
+"""Slates learned at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,9 @@ class Blended:
         before = self._recent.follow(log.users, log.items, log.times_ms)
         self._counts.learn(before.recent, log.items)
 
-    def learn(self, log: InteractionLog, users: Float32, items: Float32, barred: tuple[Int64, Int64]) -> float:
+    def learn(
+        self, log: InteractionLog, users: Float32, items: Float32, barred: tuple[Int64, Int64], waits: Bool
+    ) -> float:
         """Learn to blend from n interactions, then count them; the blend's mean loss.
 
         Args:
@@ -55,11 +61,44 @@ class Blended:
             users: [n, d + 1] the model's vector of each interaction's user right before it.
             items: [items, d + 1] vectors of all items.
             barred: flat pairs (interaction, row) that could not have been recommended.
+            waits: [n] interactions that are only followed as their users' last ones: a slate will tell the rest.
         """
-        before = self._recent.follow(log.users, log.items, log.times_ms)
-        loss = self._learn_blend(before, log.items, users, items, barred)
-        self._counts.learn(before.recent, log.items)
+        before, kept = self._recent.follow(log.users, log.items, log.times_ms), np.flatnonzero(~waits)
+        if not len(kept):
+            return float("nan")
+        if len(kept) < len(log):
+            before = Before(before.recent[kept], before.events[kept], before.gap_s[kept])
+            place, there = np.searchsorted(kept, barred[0]), ~waits[barred[0]]
+            barred = place[there], barred[1][there]
+        loss = self._learn_blend(before, log.items[kept], users[kept], items, barred)
+        self._counts.learn(before.recent, log.items[kept])
         return loss
+
+    def learn_shown(self, before: Before, slates: SlateLog, users: Float32, items: Float32) -> None:
+        """Learn to blend from n slates by the position-based model, and what items are worth beside the blend.
+
+        Args:
+            before: what was known of the slates' users.
+            users: [n, d + 1] the model's vector of each user then.
+            items: [items, d + 1] vectors of all items.
+        """
+        for start in range(0, len(slates), SLATES):
+            part = slice(start, start + SLATES)
+            rows, clicks, examination = slates.items[part], slates.clicks[part], slates.examination[part]
+            then = Before(before.recent[part], before.events[part], before.gap_s[part])
+            scores = np.einsum("nd,nkd->nk", users[part], items[rows])
+            counts, places = self._counts.serving(then.recent)
+            examples = self._blend.shown(counts, places, then, rows, scores)
+            levels, there = self._blend.levels(examples, clicks, examination), rows >= 0
+            wrong = np.where(there, surplus(levels, clicks, examination), np.float32(0))
+            told = np.where(there, information(levels, examination), np.float32(0))
+            self._blend.learn_shown(examples, wrong, told)
+            self._counts.like(rows, wrong, told)
+            self._counts.correct(then.recent, rows, wrong)
+
+    def count_shown(self, recent: Int64, items: Int64) -> None:
+        """Count interactions that a slate brought, as `count`; `recent` [n, L] before each."""
+        self._counts.learn(recent, items)
 
     def forget(self, users: Int64) -> None:
         """These users were never met; what was counted stays."""
@@ -72,6 +111,11 @@ class Blended:
     def adopt(self, weights: Float32) -> None:
         """Go on from a release's weights of the blend."""
         self._blend.adopt(weights)
+
+    @property
+    def length(self) -> int:
+        """How many of a user's last items are looked at."""
+        return self.config.counts.length
 
     @property
     def source(self) -> str:

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from models.batches import InteractionLog
-from models.config import Float32, Int64, UInt8
+from models.config import Bool, Float32, Int64, UInt8
 from models.features import ItemFeatures
 from models.gate import Comparison, Float64, GateConfig
 from models.release import Release
+from models.shown import SlateLog
 
 History = tuple[Int64, Int64, UInt8, Float32]
 """Items (rows), times, actions and weights of a user's last events, oldest first."""
@@ -41,7 +42,8 @@ class Trainer(Protocol):
     def features(self) -> ItemFeatures: ...
     @property
     def text_encoder(self) -> str: ...
-    def learn(self, log: InteractionLog) -> float: ...
+    def learn(self, log: InteractionLog, answers: Bool | None = None) -> float: ...
+    def learn_shown(self, slates: SlateLog) -> None: ...
     def histories(self, users: Int64) -> list[History]: ...
     def put_items(self, ids: Sequence[str], features: ItemFeatures) -> None: ...
     def forget(self, users: Int64) -> None: ...
@@ -134,13 +136,14 @@ class Continual:
         self._gate, self._watch = Comparison(self.config.gate), Comparison(self.config.watch)
         self._judges: dict[str, Callable[[Cases], Float64]] = {}
 
-    def learn(self, log: InteractionLog) -> Step:
-        """One round: test, decide, train. ``log.items`` are rows of the trainer's items, -1 for unknown ones."""
+    def learn(self, log: InteractionLog, answers: Bool | None = None) -> Step:
+        """One round: test, decide, train. ``log.items`` are rows of the trainer's items, -1 for unknown ones; `answers`
+        [n]: which of the interactions answer a slate."""
         self.round += 1
         self._age += 1
         self._test(log)
         decided = self._decide()
-        loss = self.trainer.learn(log)
+        loss = self.trainer.learn(log, answers)
         self._since += 1
         if not math.isfinite(loss) and (log.items >= 0).any():  # NaN is also what a round without known items gives
             self._recover()

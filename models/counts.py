@@ -19,12 +19,13 @@ from models import sections
 from models.config import Float32, Int64
 from models.cooccurrence import ServingCounts
 from models.fading import FadingCounts
+from models.liked import Liked
 from models.neighbours import NeighbourLists
 from models.sections import ITSELF
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-LEARNED = "learned"
+LEARNED, LIKED = "learned", "liked"
 
 CORRECTED = 64
 """Events corrected for at a time: their candidates are spread over all items."""
@@ -134,6 +135,9 @@ class CountsConfig:
         repeats: for domains where items come again: one-hot tables of how many events ago an item was last met, up to
             so many, and a table of how often among the last ones; 0: none.
         learned: the table ``learned`` of corrections; None: there is none.
+        liked: the column ``liked``, learned from slates, and with it all the rest (see ``Blended.learn_shown``); its
+            memory, in Fisher's information. 0: there is none, and slates are not learned from.
+        optimism: by how many of its standard deviations ``liked`` is raised where it is served.
 
     Raises:
         ValueError: a field is outside its range, or a name is not among those it refers to.
@@ -146,6 +150,8 @@ class CountsConfig:
     popularity: tuple[float, ...] = (1_000, 10_000, 1_000_000)
     repeats: int = 0
     learned: Learned | None = field(default_factory=Learned)
+    liked: float = 0.0
+    optimism: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least("CountsConfig.neighbours", self.neighbours, 1)
@@ -179,6 +185,7 @@ class Counts:
         self._pairs = NeighbourLists(items, self.config.neighbours, len(channels) + (self.config.learned is not None))
         self._own = FadingCounts(items, [channel.half_life for channel in channels])
         self._popularity = FadingCounts(items, list(self.config.popularity))
+        self._liked = Liked(items if self.config.liked else 0, self.config.liked)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -188,6 +195,8 @@ class Counts:
         self._pairs.grow(items)
         self._own.grow(items)
         self._popularity.grow(items)
+        if self.config.liked:
+            self._liked.grow(items)
 
     def learn(self, recent: Int64, items: Int64) -> None:
         """Count n events in order of arrival.
@@ -226,6 +235,12 @@ class Counts:
             items = recent[part][event, age]
             self._pairs.shift(items, step[age, None] * wrong[event[:, None], self._pairs.neighbours[items]], at)
 
+    def like(self, rows: Int64, surplus: Float32, information: Float32) -> None:
+        """Learn the column ``liked``; nothing without one. Arguments [n, k], rows -1: none (see ``models.shown``)."""
+        if self.config.liked:
+            there = rows >= 0
+            self._liked.learn(rows[there], surplus[there], information[there])
+
     def _learn(self, recent: Int64, items: Int64) -> None:
         self._popularity.add(items)
         worth = self._own.add(items)
@@ -249,7 +264,8 @@ class Counts:
     @property
     def start(self) -> dict[str, float]:
         """What a blend should begin with: corrections come in units of its score."""
-        return {} if self.config.learned is None else {LEARNED: 1.0}
+        learned = {} if self.config.learned is None else {LEARNED: 1.0}
+        return learned | ({LIKED: 1.0} if self.config.liked else {})
 
     def arrays(self, rows: Int64 | None = None) -> Arrays:
         """What a release holds of them: the ``counts.`` arrays that models/sections.py describes.
@@ -263,7 +279,7 @@ class Counts:
         lists = {
             name: place[array] if name.endswith(".neighbours") else array for name, array in self._lists(rows).items()
         }
-        return lists | {name: column[np.append(rows, len(self))] for name, column in self._columns().items()}
+        return lists | {name: column[np.append(rows, len(self))] for name, column in self._columns(True).items()}
 
     @property
     def features(self) -> list[str]:
@@ -308,13 +324,17 @@ class Counts:
         over: Float32 = counted * mine.astype(np.float32)[rows][:, None] * theirs.astype(np.float32)[neighbours]
         return over
 
-    def _columns(self) -> Arrays:
+    def _columns(self, hopeful: bool = False) -> Arrays:
         counts = self._popularity.counts / self._popularity.worth
         logs = np.log(np.concatenate([counts, np.zeros((1, counts.shape[1]))]) + 0.1).astype(np.float32)
-        return {
+        columns = {
             f"counts.items.popularity_{int(half_life)}": np.ascontiguousarray(logs[:, at])
             for at, half_life in enumerate(self.config.popularity)
         }
+        if self.config.liked:
+            hope = self.config.optimism if hopeful else 0.0
+            columns[f"counts.items.{LIKED}"] = np.append(self._liked.hopeful(hope), np.float32(hope))
+        return columns
 
     def state(self) -> Arrays:
         """Everything, exactly: ``restore`` of it goes on as this would have. Not a copy: write it before going on."""
@@ -323,6 +343,7 @@ class Counts:
             "pairs.values": self._pairs.values,
             **{f"own.{name}": array for name, array in self._own.state().items()},
             **{f"popularity.{name}": array for name, array in self._popularity.state().items()},
+            **({f"liked.{name}": array for name, array in self._liked.state().items()} if self.config.liked else {}),
         }
 
     @classmethod
@@ -342,6 +363,8 @@ class Counts:
         counts._pairs.values = state["pairs.values"].copy()
         counts._own.restore(state["own.counts"], state["own.worth"])
         counts._popularity.restore(state["popularity.counts"], state["popularity.worth"])
+        if config.liked:
+            counts._liked.restore(state["liked.values"], state["liked.information"])
         return counts
 
 

@@ -26,6 +26,7 @@ _TYPES: dict[str, Any] = {
     "actions": np.uint8,
     "weights": np.float32,
     "worth": np.float32,
+    "waits": np.bool_,
     "before": np.int64,  # number of the same user's interaction before this one
 }
 _BLANK = {"items": -2, "before": NONE}
@@ -36,7 +37,7 @@ class Exemplars:
     """The last ``capacity`` interactions.
 
     Attributes:
-        capacity: interactions kept; about 37 bytes each, taken when they come.
+        capacity: interactions kept; about 38 bytes each, taken when they come.
         total: interactions ever added.
     """
 
@@ -111,6 +112,11 @@ class Exemplars:
         firsts = self._firsts(numbers, lengths)
         return self._batch(np.take_along_axis(numbers, np.lexsort((tie, times), axis=1), axis=1), lengths, firsts)
 
+    def pieces(self, ends: Int64, length: int) -> Batch:
+        """Pieces of up to ``length`` interactions up to each end, oldest first; empty ones for -1."""
+        numbers, lengths = self._pieces(ends, length)
+        return self._batch(numbers, lengths, self._firsts(numbers, lengths) | (lengths == 0))
+
     def unfolding(self, since: int, before: int, pieces: int) -> Iterator[tuple[Int64, Batch]]:
         """The interactions from number ``since`` on as their users went through them, in order of arrival.
 
@@ -143,6 +149,19 @@ class Exemplars:
         found = same.any(axis=1)
         number = chain[found, same[found].argmax(axis=1)]
         self._columns["worth"][number % self.capacity] = worth[found]
+
+    def wait(self, numbers: Int64) -> None:
+        """What these interactions teach is told by their slates, when those close."""
+        self._columns["waits"][numbers[numbers >= self.oldest] % self.capacity] = True
+
+    def told(self, users: Int64, items: Int64, length: int) -> Bool:
+        """[m] whether an interaction of each (user, item) waits, looked for ``length`` back; the newest does no more."""
+        chain = self.chains(self.newest(users), length)
+        same = (chain >= 0) & (self._at("items", chain) == items[:, None]) & self._at("waits", chain)
+        waited: Bool = same.any(axis=1)
+        number = chain[waited, same[waited].argmax(axis=1)]
+        self._columns["waits"][number % self.capacity] = False
+        return waited
 
     def forget(self, users: Int64) -> None:
         """Leave nothing of these users: their interactions stay as blanks, which are no targets."""
@@ -217,7 +236,8 @@ class Exemplars:
             before.append(self._newest.get(user, NONE))
             self._newest[user] = number
         given = {name: getattr(log, name) for name in ("users", "items", "times_ms", "actions", "weights")}
-        given |= {"worth": np.ones(len(log), np.float32), "before": np.array(before, np.int64)}
+        given |= {"worth": np.ones(len(log), np.float32), "waits": np.zeros(len(log), np.bool_)}
+        given |= {"before": np.array(before, np.int64)}
         for name, values in given.items():
             self._columns[name][slots] = values
         self.total += len(log)

@@ -253,12 +253,22 @@ class Learner:
         vectors: Float32 = torch.cat([unit(raw, self.config.model.members), biases[:, None]], dim=1).cpu().numpy()
         return vectors
 
-    @torch.no_grad()
     def user_vectors(self, batch: Batch, items: Float32) -> Float32:
         """[m, d + 1] vectors for search before each of the batch's m targets, by the averaged weights.
 
         items: from `item_vectors`.
         """
+        states = self._states(batch, items)
+        return self._queries(states[:, :-1][torch.from_numpy(batch.targets).to(self.device)])
+
+    def last_vectors(self, batch: Batch, items: Float32) -> Float32:
+        """[B, d + 1] vectors for search after the last event of each piece, else as `user_vectors`."""
+        lengths = torch.from_numpy(batch.lengths).to(self.device)
+        return self._queries(self._states(batch, items)[torch.arange(len(lengths), device=self.device), lengths])
+
+    @torch.no_grad()
+    def _states(self, batch: Batch, items: Float32) -> Tensor:
+        """[B, n + 1, d] hidden states before the first event and after each."""
         self.evolution.eval()
         directions = np.concatenate([items[:, :-1], np.zeros((1, items.shape[1] - 1), np.float32)])
         inputs = directions[batch.items] * np.float32(np.sqrt(directions.shape[1]))  # row -1: zeros
@@ -267,9 +277,11 @@ class Learner:
         tensors[2] = tensors[2].long()
         averaged = _section(self.averaged, "evolution.")
         hidden = torch.func.functional_call(self.evolution, averaged, tuple(tensors))
-        before = torch.cat([averaged["start"].expand(len(hidden), 1, -1), hidden[:, :-1]], dim=1)
-        asked = before[torch.from_numpy(batch.targets).to(self.device)]
-        query = unit(asked, self.config.model.members) / averaged["log_temperature"].exp()
+        return torch.cat([averaged["start"].expand(len(hidden), 1, -1), hidden], dim=1)
+
+    @torch.no_grad()
+    def _queries(self, hidden: Tensor) -> Float32:
+        query = unit(hidden, self.config.model.members) / self.averaged["evolution.log_temperature"].exp()
         vectors: Float32 = torch.cat([query, query.new_ones(len(query), 1)], dim=1).cpu().numpy()
         return vectors
 

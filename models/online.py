@@ -20,13 +20,14 @@ import numpy as np
 from models import trainer_files
 from models.batches import Batch, InteractionLog
 from models.blended import Blended
-from models.config import Float32, Int64
+from models.config import Bool, Float32, Int64
 from models.exemplars import Exemplars, History
 from models.features import FeatureSpace, ItemFeatures
 from models.horizon_learner import HorizonLearner
 from models.learner import Learner, seeded
 from models.online_config import OnlineConfig, config_of
 from models.release import Release
+from models.shown import SlateLog, before
 from models.train import Progress, check_log, warm_up
 
 __all__ = ["OnlineConfig", "OnlineTrainer"]
@@ -36,6 +37,8 @@ _UNFOLDED = 8
 """Users whose events are gone through together: histories differ in length, and are padded to the longest."""
 _COMPANIONS = 3
 """An item without features starts where the last so many items before its first interaction are."""
+_WAITING = 64
+"""How far back the click of a slate is looked for."""
 _SEEN = 1000
 """How far back the blend's examples look for what a user had seen."""
 
@@ -132,8 +135,10 @@ class OnlineTrainer:
         if self._blended is not None:
             self._blended.grow(len(self.item_ids))
 
-    def learn(self, log: InteractionLog) -> float:
+    def learn(self, log: InteractionLog, answers: Bool | None = None) -> float:
         """One round: interactions in order of arrival; the mean loss of its steps, NaN when there was none.
+
+        answers: [n] which of them answer a slate that `learn_shown` will tell of.
 
         Raises:
             ValueError: an item is beyond ``item_ids``. Nothing has been learned then.
@@ -141,8 +146,10 @@ class OnlineTrainer:
         if int(log.items.max(initial=-1)) >= len(self.item_ids):
             raise ValueError(f"learn: item row {log.items.max()}, expected within -1..{len(self.item_ids) - 1}")
         numbers = self._exemplars.add(log)
+        waits = np.zeros(len(log), np.bool_) if answers is None or not self._from_slates else answers
+        self._exemplars.wait(numbers[waits])
         if self._blended is not None and len(log):
-            self._learn_blend(self._blended, log, numbers)
+            self._learn_blend(self._blended, log, numbers, waits)
         self._count(log.items, numbers)
         ends = self._recent_ends(log.users, numbers)
         self._learner.set_learning_rate(self.config.learning_rate)
@@ -159,6 +166,25 @@ class OnlineTrainer:
         self.rounds += 1
         self.events += len(log)
         return float(np.mean(losses)) if losses else float("nan")
+
+    def learn_shown(self, slates: SlateLog) -> None:
+        """Slates whose outcome is known: the blend learns from them (see ``CountsConfig.liked``).
+
+        Raises:
+            ValueError: an item is beyond ``item_ids``. Nothing has been learned then.
+        """
+        if int(slates.items.max(initial=-1)) >= len(self.item_ids):
+            raise ValueError(f"learn_shown: item {slates.items.max()}, expected within -1..{len(self.item_ids) - 1}")
+        if self._blended is None or not self._from_slates or not len(slates):
+            return
+        ends, known = before(self._exemplars, slates, self._blended.length)
+        items = self._learner.item_vectors()
+        users = self._learner.last_vectors(self._exemplars.pieces(ends, self.config.training.model.history), items)
+        self._blended.learn_shown(known, slates, users, items)
+        row, place = np.nonzero(slates.clicks & (slates.items >= 0))
+        clicked = slates.items[row, place]
+        waited = self._exemplars.told(slates.users[row], clicked, _WAITING)
+        self._blended.count_shown(known.recent[row[waited]], clicked[waited])
 
     def weigh(self, users: Int64, items: Int64, weights: Float32) -> None:
         """What the newest interaction of each (user, item) counts as a target from now on; 1 until then."""
@@ -305,15 +331,20 @@ class OnlineTrainer:
         """Interactions of a piece; half of the warm-up's, since a step has to be cheap here."""
         return self.config.training.model.window
 
-    def _learn_blend(self, blended: Blended, log: InteractionLog, numbers: Int64) -> None:
+    def _learn_blend(self, blended: Blended, log: InteractionLog, numbers: Int64, waits: Bool) -> None:
         items = self._learner.item_vectors()
         users = np.zeros((len(log), items.shape[1]), np.float32)
         history = self.config.training.model.history
-        for number, batch in self._exemplars.unfolding(int(numbers[0]), history, _UNFOLDED):
+        asked = () if waits.all() else self._exemplars.unfolding(int(numbers[0]), history, _UNFOLDED)
+        for number, batch in asked:
             users[number - numbers[0]] = self._learner.user_vectors(batch, items)
         nothing = np.empty(0, np.int64)
         seen = self._exemplars.seen(numbers, _SEEN) if self.config.training.mask_seen else (nothing, nothing)
-        blended.learn(log, users, items, seen)
+        blended.learn(log, users, items, seen, waits)
+
+    @property
+    def _from_slates(self) -> bool:
+        return self.config.blended is not None and self.config.blended.counts.liked > 0
 
     def _count(self, items: Int64, numbers: Int64) -> None:
         counts = self._learner.counts

@@ -7,6 +7,8 @@ contracts; knows nothing of Kafka or of how a model is trained.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 import numpy as np
 
@@ -24,6 +26,16 @@ class CorrectionState(msgspec.Struct, frozen=True):
 
     clicks: ClicksState
     drift: DriftState
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """What a user was shown at a time (ms): `items` in order of position, which were clicked, and η of each."""
+
+    time: int
+    items: list[str]
+    clicks: list[bool]
+    examination: list[float]
 
 
 class Correction:
@@ -60,6 +72,14 @@ class Correction:
             clicked = [item for item, click in zip(outcome.items, worth.clicks.tolist(), strict=True) if click]
             found = list(zip(clicked, bounded.tolist(), strict=True))
         return found, [alarm.signal for alarm in alarms]
+
+    def slate(self, outcome: Outcome) -> Slate | None:
+        """The slate as a lesson, by what is known so far; None for another system's, of which η is not known."""
+        n, segment = len(outcome.items), history_segment(outcome.history)
+        if outcome.origin != "driftline" or not 0 < n <= self._clicks.examination.positions:
+            return None
+        clicks = [reward > 0 for reward in outcome.rewards]
+        return Slate(outcome.time, outcome.items, clicks, self._clicks.examination.predict(segment)[:n].tolist())
 
     @property
     def alarms(self) -> int:

@@ -20,7 +20,7 @@ from streams.broadcast import item_change
 from streams.cluster import MAX_FETCH_BYTES, Cluster
 from streams.contracts import ItemVector
 from streams.restore import partitions_of
-from streams.rounds import Round, RoundReader
+from streams.rounds import Round, RoundReader, slate_log
 from streams.spans import WAIT_MS, Batches
 from streams.validation import BadMessage
 from streams.world import features_of
@@ -55,12 +55,14 @@ class Lessons:
             log.warning(
                 "drift: a candidate is made or judged now", signals=found.drifted, round=self.learning.round + 1
             )
-        step = self.learning.learn(_interactions(found, rows))
+        step = self.learning.learn(_interactions(found, rows), found.answers)
         self.loss = step.loss
         known = [(user, rows[item], weight) for user, item, weight in found.shown if item in rows]
         if known:
             users, items, weights = zip(*known, strict=True)
             trainer.weigh(np.array(users, np.int64), np.array(items, np.int64), np.array(weights, np.float32))
+        if found.slates:
+            trainer.learn_shown(slate_log(found.slates, rows))
         return step
 
 

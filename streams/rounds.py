@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.hashing import hash64, item_hash
+from models.shown import SlateLog
 from streams.contracts import Erase, Interaction, Outcome
-from streams.correction import Correction
+from streams.correction import Correction, Slate
 from streams.validation import BadMessage, EventRules, decode_event
 
 REMEMBERED_IDS = 65_536
@@ -50,6 +51,8 @@ class Round:
         shown: (user code, item id, weight) of interactions that answered a slate; weight: see streams/correction.py.
         drifted: signals of clicks that have left what was expected.
         bad: records that a worker dead-letters.
+        answers: [n] which interactions say that they answer a slate.
+        slates: (user code, slate) of the outcomes.
     """
 
     users: NDArray[np.int64]
@@ -61,6 +64,8 @@ class Round:
     shown: list[tuple[int, str, float]] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
     bad: int = 0
+    answers: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    slates: list[tuple[int, Slate]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -100,7 +105,7 @@ class RoundReader:
                 kept = [(user, other) for user, other in kept if user != gone]
             elif isinstance(event, Interaction) and not self._repeated(event):
                 kept.append((user_code(event.user), event))
-        shown, drifted, unreadable = self._shown(outcomes or {})
+        shown, slates, drifted, unreadable = self._shown(outcomes or {})
         return Round(
             np.array([user for user, _ in kept], np.int64),
             [event.item for _, event in kept],
@@ -111,16 +116,22 @@ class RoundReader:
             shown,
             drifted,
             bad + unreadable,
+            np.array([event.slate is not None for _, event in kept], np.bool_),
+            slates,
         )
 
-    def _shown(self, outcomes: Mapping[int, Sequence[Arrived]]) -> tuple[list[tuple[int, str, float]], list[str], int]:
+    def _shown(
+        self, outcomes: Mapping[int, Sequence[Arrived]]
+    ) -> tuple[list[tuple[int, str, float]], list[tuple[int, Slate]], list[str], int]:
         found: list[tuple[int, str, float]] = []
+        slates: list[tuple[int, Slate]] = []
         drifted: list[str] = []
         bad = 0
         for number in sorted(outcomes):
             for record in outcomes[number]:
                 try:
                     outcome = _outcome_decoder.decode(record.value or b"")
+                    slate = self.correction.slate(outcome)
                     worth, signals = self.correction.learn(outcome)
                 except ValueError:  # of msgspec, too
                     bad += 1
@@ -128,7 +139,9 @@ class RoundReader:
                 user = user_code(outcome.user)
                 found += [(user, item, weight) for item, weight in worth]
                 drifted += signals
-        return found, drifted, bad
+                if slate is not None:
+                    slates.append((user, slate))
+        return found, slates, drifted, bad
 
     def _repeated(self, event: Interaction) -> bool:
         if event.id is None:
@@ -141,6 +154,20 @@ class RoundReader:
         if len(self._order) > REMEMBERED_IDS:
             self._known.discard(self._order.popleft())
         return False
+
+
+def slate_log(slates: Sequence[tuple[int, Slate]], rows: Mapping[str, int]) -> SlateLog:
+    """Slates with their users' codes as training takes them; `rows` of items, others are unknown."""
+    k = max((len(slate.items) for _, slate in slates), default=0)
+    shape = (len(slates), k)
+    items, clicks = np.full(shape, -1, np.int64), np.zeros(shape, np.bool_)
+    examination = np.ones(shape, np.float32)
+    for at, (_, slate) in enumerate(slates):
+        n = len(slate.items)
+        items[at, :n] = [rows.get(item, -1) for item in slate.items]
+        clicks[at, :n], examination[at, :n] = slate.clicks, slate.examination
+    users = np.array([user for user, _ in slates], np.int64)
+    return SlateLog(users, np.array([slate.time for _, slate in slates], np.int64), items, clicks, examination)
 
 
 def user_code(user: str) -> int:

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
@@ -23,14 +23,17 @@ from evaluation.simulation.world import Environment, Ints
 from models.batches import InteractionLog
 from models.online import OnlineConfig, OnlineTrainer
 from models.serving import ServingModel
+from policy.arrangement import OFF, Arrangement
 from policy.reward import LARGEST_WEIGHT
 from policy.slate import PolicyConfig
 from streams.contracts import Event, Impression, Interaction, ItemVector, Outcome, Request, encode
+from streams.estimator_clicks import ClicksPart, DriftPart
+from streams.estimator_fairness import FairnessPart
 from streams.estimator_parts import ExposurePart, Seen, unpack_frequency
 from streams.estimators import Estimators
 from streams.names import Topics
 from streams.pipeline import Pipeline, PipelineConfig
-from streams.rounds import Round, RoundReader, user_code
+from streams.rounds import Round, RoundReader, slate_log, user_code
 from streams.state import StateLimits
 from streams.validation import EventRules
 from streams.world import Known, World, features_of
@@ -53,6 +56,7 @@ class Setup:
         weighed: what a click on a slate counts when it is repeated. dr: its doubly robust pseudo-reward, as in the
             trainer; ips: 1/π(item in the slate), at most LARGEST_WEIGHT; none: 1.
         estimated: whether the estimators learn, and the worker corrects by them.
+        arrangement: of the worker.
     """
 
     policy: PolicyConfig
@@ -60,6 +64,7 @@ class Setup:
     round_ticks: int = 8
     weighed: Literal["dr", "ips", "none"] = "dr"
     estimated: bool = True
+    arrangement: Arrangement = OFF
 
 
 @dataclass(slots=True)
@@ -83,11 +88,28 @@ class _Heard:
     clicked: list[str] = field(default_factory=list)
 
 
-class _Unlearned(ExposurePart):
-    """The exposure model stays as it began: it decides nothing about slates, and is most of what an outcome costs."""
+class _Unlearned:
+    """A part of the learner that stays as it began: it decides nothing about slates, and costs most of an outcome."""
 
     def learn(self, seen: Seen) -> None:
         """Nothing."""
+
+
+class _Exposure(_Unlearned, ExposurePart): ...
+
+
+class _Clicks(_Unlearned, ClicksPart): ...
+
+
+class _Fairness(_Unlearned, FairnessPart): ...
+
+
+class _Drift(_Unlearned, DriftPart): ...
+
+
+def _estimators() -> Estimators:
+    """Of the learner, only how often items are shown: that is what a worker corrects by. The trainer has its own."""
+    return Estimators({"exposure": _Exposure(), "clicks": _Clicks(), "fairness": _Fairness(), "drift": _Drift()})
 
 
 class Driftline:
@@ -104,13 +126,23 @@ class Driftline:
         self._states: dict[bytes, bytes] = {}
         self._events: list[_Record] = []
         self._outcomes: list[_Record] = []
-        self._estimators, self._reader = Estimators({"exposure": _Unlearned()}), RoundReader(RULES)
+        self._estimators, self._reader = _estimators(), RoundReader(RULES)
         self._decode_outcome = msgspec.json.Decoder(Outcome)
         self._ranked: tuple[Ints, Ints] | None = None
         self._train(seed)
         limits = StateLimits(events=setup.trainer.training.model.history, seen=4096, outcome_window_ms=30 * TICK_MS)
         users = len(world.group)
-        config = PipelineConfig(Topics(), RULES, setup.policy, limits, filter_seen=False, cached_users=users)
+        # What goes with a slate changes none: it is worked out where somebody weighs by it.
+        policy = replace(setup.policy, marginals=setup.weighed != "none")
+        config = PipelineConfig(
+            Topics(),
+            RULES,
+            policy,
+            limits,
+            filter_seen=False,
+            cached_users=users,
+            arrangement=setup.arrangement,
+        )
         self._pipeline = Pipeline(config, lambda: self._world, clock=lambda: START_MS + self._tick * TICK_MS)
         self._pipeline.assigned(PARTITION, self._states)
         self._send([*itertools.starmap(self._came_across, zip(*map(np.ndarray.tolist, world.history()), strict=True))])
@@ -176,7 +208,8 @@ class Driftline:
         if new:
             self._trainer.put_items([vector.item for vector in new], features_of(new))
             rows = {item: row for row, item in enumerate(self._trainer.item_ids)}
-        self._trainer.learn(_interactions(found, rows))
+        self._trainer.learn(_interactions(found, rows), found.answers)
+        self._trainer.learn_shown(slate_log(found.slates, rows))
         if self._setup.weighed != "none" and shown:
             users, items, weights = zip(*shown, strict=True)
             placed = np.array([rows[item] for item in items], np.int64)

@@ -38,7 +38,7 @@ class Scripted:
     text_encoder: str = "encoder"
     losses: list[float] = field(default_factory=list)
 
-    def learn(self, log: InteractionLog) -> float:
+    def learn(self, log: InteractionLog, answers: Bool | None = None) -> float:
         for user, item in zip(log.users.tolist(), log.items.tolist(), strict=True):
             self.known[user] = item
         return self.losses.pop(0) if self.losses else 1.0

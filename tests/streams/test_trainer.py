@@ -61,7 +61,7 @@ class Chain:
     def mix(self, *parts: object) -> None:
         self.digest = hashlib.sha256(repr((self.digest, *parts)).encode()).hexdigest()
 
-    def learn(self, log: InteractionLog) -> float:
+    def learn(self, log: InteractionLog, answers: Bool | None = None) -> float:
         self.mix("learn", log.users.tolist(), log.items.tolist(), log.times_ms.tolist(), log.weights.tolist())
         self.known.update(zip(log.users.tolist(), log.items.tolist(), strict=True))
         self.round += 1
