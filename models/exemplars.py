@@ -155,7 +155,7 @@ class Exemplars:
         self._columns["waits"][numbers[numbers >= self.oldest] % self.capacity] = True
 
     def told(self, users: Int64, items: Int64, length: int) -> Bool:
-        """[m] whether an interaction of each (user, item) waits, looked for ``length`` back; the newest does no more."""
+        """[m] whether an interaction of each (user, item) of the last ``length`` waits; the newest does no more."""
         chain = self.chains(self.newest(users), length)
         same = (chain >= 0) & (self._at("items", chain) == items[:, None]) & self._at("waits", chain)
         waited: Bool = same.any(axis=1)

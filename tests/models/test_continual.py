@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from models.batches import InteractionLog
-from models.config import EvolutionConfig, Float32, Int64
+from models.config import Bool, EvolutionConfig, Float32, Int64
 from models.continual import Cases, Continual, ContinualConfig, History, Step
 from models.features import ItemFeatures
 from models.gate import Float64, GateConfig
 from models.release import Release
+from models.shown import SlateLog
 from tests.models.conftest import make_twins, random_features
 
 ITEMS = 8
@@ -42,6 +43,9 @@ class Scripted:
         for user, item in zip(log.users.tolist(), log.items.tolist(), strict=True):
             self.known[user] = item
         return self.losses.pop(0) if self.losses else 1.0
+
+    def learn_shown(self, slates: SlateLog) -> None:
+        raise NotImplementedError
 
     def histories(self, users: Int64) -> list[History]:
         items = [[self.known[user]] if user in self.known else [] for user in users.tolist()]

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from models.batches import InteractionLog
-from models.blended import Blended
+from models.blended import Blended, BlendedConfig
 from models.config import EvolutionConfig
+from models.counts import CountsConfig
 from models.features import ItemFeatures
 from models.horizon_learner import HorizonConfig
 from models.learner import TrainConfig
@@ -16,6 +17,7 @@ from models.online import OnlineTrainer
 from models.online_config import OnlineConfig
 from models.release import Release
 from models.serving import ServingModel
+from models.shown import SlateLog
 from tests.models.test_train import CATEGORIES, ITEMS, catalogue, next_categories, walks
 
 TRAINING = TrainConfig(EvolutionConfig(dim=16, window=8, hidden=32), epochs=8, learning_rate=1e-2, average=0.9)
@@ -248,7 +250,7 @@ def test_two_members_go_on_as_if_they_had_never_stopped(tmp_path: Path) -> None:
     assert again.release().id == trainer.release().id
 
 
-Learned = tuple[InteractionLog, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]
+Learned = tuple[InteractionLog, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]
 
 
 def what_the_blend_learned(trainer: OnlineTrainer, log: InteractionLog, monkeypatch: pytest.MonkeyPatch) -> Learned:
@@ -279,7 +281,7 @@ def test_the_blend_learns_from_what_a_worker_would_have_had(
     log.items[5] = -1
     before = {int(user): trainer.histories(np.array([user]))[0] for user in np.unique(log.users)}
     assert 0 < len(before[0][0]) < trainer.config.training.model.history < 40
-    _, users, items, _ = what_the_blend_learned(trainer, log, monkeypatch)
+    _, users, items, *_ = what_the_blend_learned(trainer, log, monkeypatch)
 
     np.testing.assert_allclose(items, served.project(trainer.item_ids, trainer.features).search, atol=1e-5)
     inputs = np.concatenate([items[:, :-1] * 4, np.zeros((1, 16), np.float32)])  # of d 16; an unknown item feeds zeros
@@ -316,7 +318,7 @@ def test_what_a_user_has_seen_is_no_candidate_for_the_blend(
         np.zeros(4, np.uint8),
         np.ones(4, np.float32),
     )
-    _, _, _, (event, row) = what_the_blend_learned(trainer, log, monkeypatch)
+    _, _, _, (event, row), _ = what_the_blend_learned(trainer, log, monkeypatch)
     assert sorted(zip(event.tolist(), row.tolist(), strict=True)) == [(2, 3), (3, 3), (3, 5)]
 
 
@@ -408,3 +410,50 @@ def test_the_end_of_the_warm_up_teaches_the_blend_before_the_first_release() -> 
         np.testing.assert_allclose(*counted, rtol=1e-5)
     assert trainer._learner.counts.sum() == trainer._exemplars.total == 480
     assert best_after(rehearsed, 1)[:3] == [2, 2, 2]
+
+
+def told_by_slates() -> OnlineTrainer:
+    blended = BlendedConfig(CountsConfig(liked=1000.0))
+    config = replace(CONFIG, training=replace(TRAINING, epochs=1), rehearsal=0.0, horizon=None, blended=blended)
+    return OnlineTrainer(walks(20, 8), *catalogue(), config)
+
+
+def shown_twice() -> tuple[InteractionLog, SlateLog]:
+    """Two users take an item of three that they were shown; item 2 is left alone at the first position each time."""
+    users, items = np.array([7, 8]), np.array([0, 1])
+    log = InteractionLog(users, items, np.array([2000, 2000]), np.zeros(2, np.uint8), np.ones(2, np.float32))
+    rows = np.stack([np.full(2, 2), items, items + 3], axis=1)
+    examination = np.broadcast_to(np.array([1, 0.5, 0.3], np.float32), rows.shape)
+    return log, SlateLog(users, np.full(2, 1000), rows, rows == items[:, None], examination)
+
+
+def popularity(trainer: OnlineTrainer) -> np.ndarray:
+    return np.exp(trainer.release().arrays["counts.items.popularity_1000"][:2])
+
+
+def test_a_click_on_a_slate_is_counted_when_its_slate_is_told_and_once() -> None:
+    trainer = told_by_slates()
+    log, slates = shown_twice()
+    before = popularity(trainer)
+    trainer.learn(log, np.array([True, False]))
+    waiting = popularity(trainer)
+    assert waiting[0] == pytest.approx(before[0], abs=0.01)
+    assert waiting[1] == pytest.approx(before[1] + 1, abs=0.01)
+    trainer.learn_shown(slates)
+    assert popularity(trainer) == pytest.approx(waiting + np.array([1, 0]), abs=0.01)
+    liked = trainer.release().arrays["counts.items.liked"]
+    assert liked[2] < 0 < liked[[0, 1]].min()
+    with pytest.raises(ValueError, match="item 101"):
+        trainer.learn_shown(replace(slates, items=slates.items + 97))
+
+
+def test_slates_are_learned_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    one = told_by_slates()
+    log, slates = shown_twice()
+    one.learn(log, np.ones(2, bool))
+    one.save(tmp_path / "waiting")
+    other = OnlineTrainer.load(tmp_path / "waiting")
+    for trainer in (one, other):
+        trainer.learn_shown(slates)
+        trainer.learn(backwards(0))
+    assert other.release().id == one.release().id

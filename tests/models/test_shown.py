@@ -48,7 +48,7 @@ def test_the_level_makes_as_many_clicks_expected_as_there_were() -> None:
 
 
 def test_an_item_is_liked_for_what_was_done_where_it_was_looked_at_not_for_how_often_it_stood_there() -> None:
-    """Three items: the first at the first position, the second as good but at the last, the third worse at the first."""
+    """The first item at the first position, the second as good but at the last, the third worse at the first."""
     random, liked = np.random.default_rng(1), Liked(3, memory=1e9)
     chance, eta = np.array([0.4, 0.4, 0.2]), np.array([1.0, 0.1, 1.0], np.float32)
     rows = np.arange(3)

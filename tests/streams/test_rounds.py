@@ -12,7 +12,7 @@ import pytest
 from policy.reward import LARGEST_WEIGHT
 from streams import rounds
 from streams.contracts import Erase, Event, Interaction, Request, encode
-from streams.rounds import Round, RoundReader, user_code
+from streams.rounds import Round, RoundReader, slate_log, user_code
 from tests import small
 from tests.streams.outcomes import outcomes
 
@@ -116,3 +116,22 @@ def test_codes_are_the_same_everywhere_and_use_the_sign():
     assert len(np.unique(codes)) == 1000
     assert (codes < 0).any() and (codes > 0).any()
     assert user_code("u0") == user_code("u0")
+
+
+def test_slates_go_along_as_they_were_looked_at_and_who_answers_one_says_so():
+    found = read(did("u", "i1", slate="0-1"), did("u", "i2"))
+    assert found.answers.tolist() == [True, False]
+    outcome = msgspec.structs.replace(
+        outcomes(1)[0], origin="driftline", items=["i1", "i2", "i3"], rewards=[0.0, 2.0, 0.0]
+    )
+    outcome = msgspec.structs.replace(outcome, inclusion=None, conditional=None, propensity=None, pinned=[], swapped=[])
+    others = msgspec.structs.replace(outcome, origin="external")
+    reader = RoundReader(small.RULES)
+    given = [Told(one.user.encode(), encode(one)) for one in (outcome, others)]
+    slates = reader.read({}, {0: given}).slates
+    assert [user for user, _ in slates] == [user_code(outcome.user)]
+    log = slate_log(slates, {"i1": 4, "i2": 7})
+    assert log.items.tolist() == [[4, 7, -1]]
+    assert log.clicks.tolist() == [[False, True, False]]
+    assert log.examination[0, 0] == 1 > log.examination[0, 1] > log.examination[0, 2]
+    assert log.times_ms.tolist() == [outcome.time]

@@ -21,11 +21,12 @@ import numpy as np
 import pytest
 
 from models.batches import InteractionLog
-from models.config import Float32, Int64
+from models.config import Bool, Float32, Int64
 from models.continual import Cases, Continual, ContinualConfig, History
 from models.features import ItemFeatures
 from models.gate import Float64, GateConfig
 from models.release import Release
+from models.shown import SlateLog
 from streams.contracts import Erase, Interaction, Outcome, RoundEnds, TrainerState, encode
 from streams.releases import Published, TrainerWriter, pointer_to, read_models
 from streams.topics import Topics
@@ -79,6 +80,9 @@ class Chain:
 
     def forget(self, users: Int64) -> None:
         self.mix("forget", users.tolist())
+
+    def learn_shown(self, slates: SlateLog) -> None:
+        self.mix("shown", slates.users.tolist(), slates.items.tolist(), slates.clicks.tolist())
 
     def weigh(self, users: Int64, items: Int64, weights: Float32) -> None:
         self.mix("weigh", users.tolist(), items.tolist(), weights.tolist())
