@@ -93,6 +93,7 @@ async def retentions(cluster: Cluster, names: Sequence[str]) -> dict[str, Retent
     for code, message, _, name, entries in (one for response in responses for one in response.resources):
         if code:
             reason = message or for_code(code).__name__
-            raise CliError(f"the configuration of topic {name} cannot be read: {reason}", "Nothing can be said of it.")
+            step = "Is it there? `driftline topics verify` says what is missing."
+            raise CliError(f"the configuration of topic {name} cannot be read: {reason}", step)
         found[name] = Retention.of({entry[0]: entry[1] for entry in entries})
     return found

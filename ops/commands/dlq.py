@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from ops.commands.completing import reasons
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def show(
     offset: Annotated[int, typer.Argument(help="Its offset.", min=0)],
     items: Items = False,
     raw: Annotated[bool, typer.Option("--raw", help="Write the original value's bytes to standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show one letter whole: where it came from, what was wrong, headers, key and value."""
 
@@ -138,6 +140,11 @@ def show(
         if entry.letter.value is None:
             raise CliError("the value is null, which has no bytes")
         sys.stdout.buffer.write(entry.letter.value)
+        return
+    if as_json:
+        from ops.deadletters.printing import whole
+
+        print_json(whole(topic, entry))
         return
     from ops.deadletters.printing import described
 

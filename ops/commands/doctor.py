@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.commands.completing import roles
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def doctor(
         typer.Option("--role", help="Check what this part may do, by default a worker.", autocompletion=roles),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show details of what is in order too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check settings, this machine, Kafka, topics, permissions and the release; say how to mend what is wrong.
 
@@ -46,13 +47,11 @@ def doctor(
             _print(name, finding, verbose)
     healthy = sound(list(findings.values()))
     if as_json:
-        import json
-
         told = {
             name: {"state": one.state, "said": one.said, "mend": one.mend, "details": list(one.details)}
             for name, one in findings.items()
         }
-        typer.echo(json.dumps({"sound": healthy, "checks": told}, indent=2, ensure_ascii=False))
+        print_json({"sound": healthy, "checks": told})
     raise typer.Exit(0 if healthy else 1)
 
 

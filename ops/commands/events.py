@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def send_events(
     limit: Limit = None,
     strict: Strict = False,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send a file's rows as events, keyed by user. Bad rows are named and left out.
 
@@ -55,14 +57,19 @@ def send_events(
 
     convert = event_record(event_rules(load()), time_unit)
     with Rows(file) as rows:
-        sending = _Sending(rows, "events", EVENT_FIELDS, convert, limit, strict)
+        sending = _Sending(rows, "events", EVENT_FIELDS, convert, limit, strict, as_json)
         sending.require("user", "time or timestamp")
         sending.run(rate, dry_run)
 
 
 @items_app.command("send")
 def send_items(
-    file: File, rate: Rate = None, limit: Limit = None, strict: Strict = False, dry_run: DryRun = False
+    file: File,
+    rate: Rate = None,
+    limit: Limit = None,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send a file's rows as items of the catalogue, keyed by item; an item sent again is replaced.
 
@@ -74,7 +81,7 @@ def send_items(
     from ops.rows import Rows
 
     with Rows(file) as rows:
-        sending = _Sending(rows, "items", ITEM_FIELDS, item_record, limit, strict)
+        sending = _Sending(rows, "items", ITEM_FIELDS, item_record, limit, strict, as_json)
         sending.require("item", "title")
         sending.run(rate, dry_run)
 
@@ -90,11 +97,13 @@ class _Sending:
         convert: Callable[[dict[str, Any]], Record],
         limit: int | None,
         strict: bool,
+        as_json: bool,
     ) -> None:
         from rich.console import Console
 
         self._rows, self._topic, self._known = rows, topic, known
         self._convert, self._limit, self._strict = convert, limit, strict
+        self._as_json = as_json
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
         self._sent = self._bad = 0
 
@@ -120,10 +129,17 @@ class _Sending:
                 self._send(rate)
         finally:
             seconds = time.monotonic() - started
-            done = "good" if dry_run else f"sent to {self._topic}"
-            typer.echo(f"{self._sent:,} rows {done}, {self._bad:,} bad, in {seconds:.1f} s")
+            self._tell(seconds, dry_run)
         if self._bad and (dry_run or not self._sent):
             raise typer.Exit(1)
+
+    def _tell(self, seconds: float, dry_run: bool) -> None:
+        if self._as_json:
+            counted = {"good" if dry_run else "sent": self._sent, "bad": self._bad}
+            print_json({"topic": self._topic, **counted, "seconds": round(seconds, 3)})
+            return
+        done = "good" if dry_run else f"sent to {self._topic}"
+        typer.echo(f"{self._sent:,} rows {done}, {self._bad:,} bad, in {seconds:.1f} s")
 
     def _check(self) -> None:
         with self._progress() as tick:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -43,11 +44,16 @@ def stop() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: AsJson = False) -> None:
     """Show address, process, uptime, version, data folder and sizes."""
+    from dataclasses import asdict
+
     from rich.console import Console
     from rich.table import Table
 
+    if as_json:
+        print_json({"in_use": _other_kafka() is None, **asdict(_embedded().status())})
+        return
     if (other := _other_kafka()) is not None:
         typer.echo(f"Not in use: {other}")
     table = Table(show_header=False, box=None)

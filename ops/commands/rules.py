@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 app = typer.Typer(no_args_is_help=True)
@@ -22,6 +23,7 @@ def check(
     file: Annotated[
         Path, typer.Argument(help="The rules, TOML; see docs/arrangement.md.", exists=True, dir_okay=False)
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Check a file of business rules before workers are given it."""
     from policy.rules import RuleError
@@ -41,5 +43,8 @@ def check(
         "cap": len(rules.caps),
         "fairness": int(rules.fairness is not None),
     }
+    if as_json:
+        print_json({"file": str(file), "good": True, "rules": told})
+        return
     found = ", ".join(f"{count} {name}" for name, count in told.items() if count) or "no rules"
     typer.echo(f"{file} is good: {found}")

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 if TYPE_CHECKING:
     from ops.health.deployment import Deployment
 
 
-def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+def status(as_json: AsJson = False) -> None:
     """Show how it goes: cluster, topics, who reads them and how far behind, releases, dead letters; and what to do.
 
     The exit status is 0 when nothing needs attention, 1 when something does. Writes nothing.
     """
-    import json
-
     try:
         found = _read()
     except CliError as error:
         if not as_json:
             raise
         first = {"level": "red", "words": error.problem, "next": error.next_step}
-        typer.echo(json.dumps({"healthy": False, "advice": [first]}, indent=2))
+        print_json({"healthy": False, "advice": [first]})
         raise typer.Exit(1) from error
     from ops.health.printing import plain, show
     from ops.health.verdict import healthy, verdict
 
     advice = verdict(found)
     if as_json:
-        typer.echo(json.dumps(plain(found, advice), indent=2, ensure_ascii=False))
+        print_json(plain(found, advice))
     else:
         show(found, advice)
     raise typer.Exit(0 if healthy(advice) else 1)

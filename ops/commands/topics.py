@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.commands.completing import roles
+from ops.commands.options import AsJson, print_json
 from ops.errors import CliError
 
 if TYPE_CHECKING:
@@ -19,20 +20,32 @@ Principal = Annotated[str, typer.Option(metavar="User:NAME", help="Who that part
 
 
 @app.command()
-def create() -> None:
+def create(as_json: AsJson = False) -> None:
     """Create the missing topics, then check all of them."""
     created = _run(_create)
+    if as_json:
+        _tell({"created": created}, _run(_verify))
+        return
     typer.echo("\n".join(f"created {name}" for name in created) or "All topics exist.")
     verify()
 
 
 @app.command()
-def verify() -> None:
+def verify(as_json: AsJson = False) -> None:
     """Check partition counts, cleanup policies and size limits of the topics."""
     problems = _run(_verify)
-    if problems:
+    if as_json:
+        _tell({}, problems)
+    elif problems:
         raise CliError("\n".join(problems), f"{len(problems)} problem(s) with the topics: mend them as said above.")
-    typer.echo("All topics are as they should be.")
+    else:
+        typer.echo("All topics are as they should be.")
+
+
+def _tell(first: dict[str, object], problems: list[str]) -> None:
+    print_json(first | {"good": not problems, "problems": problems})
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -53,11 +66,9 @@ def acls(
     principal_mender: Principal = "User:driftline-mender",
     principal_purger: Principal = "User:driftline-purger",
     principal_admin: Principal = "User:driftline-admin",
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print what each part must be allowed to do on a Kafka with access control, and the commands that allow it."""
-    import json
-
     from ops.acls import plain, rules, text
     from ops.settings import load
     from streams.acls import ROLES
@@ -75,7 +86,10 @@ def acls(
         raise CliError(f"--role is {sorted(unknown)[0]!r}", f"Expected one of {', '.join(ROLES)}.")
     settings = load()
     found = rules(only or ROLES, Topics(settings.topic_prefix), settings.app_id)
-    typer.echo(json.dumps(plain(found, principals), indent=2) if as_json else text(found, principals))
+    if as_json:
+        print_json(plain(found, principals))
+    else:
+        typer.echo(text(found, principals))
 
 
 async def _create(cluster: Cluster) -> list[str]:

@@ -82,11 +82,36 @@ def plain(topic: str, entry: Entry) -> dict[str, Any]:
         if source is None
         else {"topic": source.topic, "partition": source.partition, "offset": source.offset, "time": source.time},
         "key": None if letter.key is None else letter.key.decode(errors="backslashreplace"),
-        "key_base64": None if letter.key is None else base64.b64encode(letter.key).decode(),
+        "key_base64": _as_base64(letter.key),
         "bytes": entry.size,
         "truncated": letter.truncated is not None,
         "replayed": entry.replayed,
     }
+
+
+def whole(topic: str, entry: Entry) -> dict[str, Any]:
+    """Return everything about a letter as JSON values; bytes as base64, texts beside them where they are texts."""
+    letter = entry.letter
+    names = [name.decode(errors="backslashreplace") for name in letter.original_names()]
+    return plain(topic, entry) | {
+        "value": _as_text(letter.value),
+        "value_base64": _as_base64(letter.value),
+        "headers": [
+            {"name": name, "value": _as_text(value), "value_base64": _as_base64(value)}
+            for name, (_, value) in zip(names, letter.headers, strict=True)
+        ],
+    }
+
+
+def _as_text(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _as_base64(value: bytes | None) -> str | None:
+    return None if value is None else base64.b64encode(value).decode()
 
 
 def described(topic: str, entry: Entry) -> Iterator[str]:

@@ -14,7 +14,7 @@ TOOLS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drif
 
 
 def tool(name: str) -> str:
-    """Its path. Where it is not there the test says that it skipped, unless nothing may be (DEPLOY_CHECK)."""
+    """Its path. Where it is not there the test says that it skipped, unless nothing may be (DEPLOY_CHECK=1)."""
     found = shutil.which(name) or shutil.which(name, path=str(TOOLS))
     if found is None:
         problem = f"{name} is not on this machine: `make deploy-check` gets it"

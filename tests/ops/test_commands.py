@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ops.kafka import EmbeddedKafka
+from streams.names import PLAIN_NAMES
 
 Driftline = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,7 @@ def test_commands_say_when_nothing_runs(driftline: Driftline) -> None:
     assert driftline("kafka", "stop").stdout == "Kafka was not running.\n"
     assert driftline("kafka", "purge").stdout == "There was nothing to delete.\n"
     assert "stopped" in driftline("kafka", "status").stdout
+    assert json.loads(driftline("kafka", "status", "--json").stdout)["running"] is False
     nothing = driftline("topics", "verify")
     assert nothing.returncode == 1 and nothing.stderr.splitlines()[1] == "Start it with `driftline kafka start`."
 
@@ -94,6 +96,8 @@ def test_an_unreachable_kafka_is_one_line(driftline: Driftline) -> None:
 def test_topics_are_created_and_checked(driftline: Driftline, bootstrap: str) -> None:
     mine = {"bootstrap_servers": bootstrap, "topic_prefix": "commands."}
     missing = driftline("topics", "verify", **mine)
+    told = driftline("topics", "verify", "--json", **mine)
+    assert told.returncode == 1 and len(json.loads(told.stdout)["problems"]) == len(PLAIN_NAMES)
     assert missing.returncode == 1 and "commands.events is missing" in missing.stderr
     created = driftline("topics", "create", partitions="2", **mine)
     assert created.returncode == 0 and "created commands.events" in created.stdout

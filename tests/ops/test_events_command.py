@@ -50,6 +50,12 @@ def test_a_dry_run_without_bad_rows(events):
     assert result.stdout.startswith("2 rows good, 0 bad, in ")
 
 
+def test_programs_get_counts_and_nothing_else(events):
+    result = invoke("events", "send", str(events), "--dry-run", "--json")
+    told = json.loads(result.stdout)
+    assert result.exit_code == 1 and (told["topic"], told["good"], told["bad"]) == ("events", 3, 2)
+
+
 def test_strict_stops_at_the_first_bad_row(events):
     result = invoke("events", "send", str(events), "--dry-run", "--strict")
     assert isinstance(result.exception, CliError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -20,6 +21,13 @@ def test_a_good_file_is_counted(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["rules", "check", str(file)])
     assert result.exit_code == 0
     assert result.stdout.replace("\n", "").endswith("rules.toml is good: 1 boost, 2 cap")
+
+
+def test_programs_get_counts(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_text('[[boost]]\nitems = ["1"]\nby = 1\n')
+    told = json.loads(CliRunner().invoke(app, ["rules", "check", "--json", str(file)]).stdout)
+    assert told["good"] is True and told["rules"] == dict.fromkeys(told["rules"], 0) | {"boost": 1}
 
 
 def test_a_bad_file_is_an_error_that_names_the_field(tmp_path: Path) -> None:

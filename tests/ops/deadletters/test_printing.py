@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.deadletters.letters import Letter
 from ops.deadletters.overview import Entry, Overview, Tally
-from ops.deadletters.printing import described, hexdump, plain, print_overview, safe, value_lines, when
+from ops.deadletters.printing import described, hexdump, plain, print_overview, safe, value_lines, when, whole
 
 
 def letter(value: bytes | None, **fields: object) -> Letter:
@@ -42,6 +45,15 @@ def test_whatever_it_is_it_fits_and_is_printable(text: str | bytes, width: int) 
 def test_no_line_about_a_letter_holds_a_control_character(value: bytes, key: bytes, text: str) -> None:
     hostile = letter(value, key=key, message=text, reason=text, headers=((text, key),))
     assert all(line.isprintable() for line in described("events.dlq", Entry(hostile, 1)))
+
+
+@given(st.binary(max_size=200), st.binary(max_size=50), st.text(max_size=50))
+def test_programs_get_every_byte_back(value: bytes, key: bytes, text: str) -> None:
+    hostile = letter(value, key=key, message=text, headers=(("h", key), ("null", None)))
+    told = json.loads(json.dumps(whole("events.dlq", Entry(hostile, 1))))
+    assert base64.b64decode(told["value_base64"]) == value and base64.b64decode(told["key_base64"]) == key
+    assert [one["name"] for one in told["headers"]] == ["h", "null"]
+    assert base64.b64decode(told["headers"][0]["value_base64"]) == key and told["headers"][1]["value_base64"] is None
 
 
 def test_json_is_indented_and_nothing_of_it_lost() -> None:
