@@ -9,15 +9,17 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from ops.deadletters.letters import Letter, letter_of
+from ops.deadletters.letters import Letter, letter_of, noted
 from streams.contracts import Event, Item, Outcome, Recommendation
 
 EVENTS_KEPT = 200
 LETTERS_KEPT = 100
+NOTED = 100_000
 ITEMS_KEPT = 50_000
 TITLE_LENGTH = 200
 BINS = 10
@@ -83,6 +85,7 @@ class Seen:
         self.topics: dict[str, Topic] = {}
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
         self.letters: deque[tuple[str, Letter]] = deque(maxlen=LETTERS_KEPT)
+        self.sent_again: set[tuple[str, int, int]] = set()  # of the letters: of which topic, partition, offset
         self.items: OrderedDict[str, Known] = OrderedDict()
         self.most_shown: dict[str, Known] = {}
         self.bins = [Bin() for _ in range(BINS)]
@@ -221,9 +224,14 @@ class Seen:
         self._take_letter("items", record)
 
     def _take_letter(self, of: str, record: Any) -> None:
+        """A letter, or a note on which letters of its partition, before it, were sent again."""
         letter = letter_of(record)
         if letter is not None:
             self.letters.appendleft((of, letter))
+            return
+        kept = {(kind, one.partition, one.offset) for kind, one in self.letters}
+        again = {(of, record.partition, offset) for offset in islice(noted(record), NOTED)}
+        self.sent_again = (self.sent_again | again) & kept
 
     def _take_models(self, record: Any) -> None:
         if record.key == b"release" and record.value is not None:

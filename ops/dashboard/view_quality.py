@@ -246,6 +246,7 @@ class Quality:
                 "offset": letter.offset,
                 "age": now - letter.time / 1000,
                 "reason": letter.reason or "it does not say",
+                "again": (of, letter.partition, letter.offset) in self.facts.seen.sent_again,
                 "message": letter.message,
                 "key": (letter.key or b"").decode(errors="backslashreplace")[:300],
                 "value": (letter.value or b"").decode(errors="backslashreplace")[:300],
