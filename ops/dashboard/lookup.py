@@ -30,6 +30,7 @@ FETCH_BYTES = 1024 * 1024
 SLATES = 30
 EVENTS = 40
 DECISIONS = 2
+TURNS = 60
 TIMEOUT_S = 20.0
 
 _event = msgspec.json.Decoder(Event)
@@ -49,13 +50,14 @@ class User:
     looked: int
     events: deque[tuple[int, int, Event]] = field(default_factory=lambda: deque(maxlen=EVENTS))  # offset, timestamp
     slates: deque[tuple[int, Recommendation]] = field(default_factory=lambda: deque(maxlen=SLATES))  # timestamp
-    decisions: deque[Decision] = field(default_factory=lambda: deque(maxlen=DECISIONS))
+    decisions: deque[tuple[int, Decision]] = field(default_factory=lambda: deque(maxlen=DECISIONS))  # timestamp
+    turns: deque[tuple[int, float | None]] = field(default_factory=lambda: deque(maxlen=TURNS))  # timestamp, drift
     erased: bool = False
     read: dict[str, int] = field(default_factory=dict)
 
     def copy(self) -> User:
         """One that can be read on while this one is shown."""
-        lists = self.events.copy(), self.slates.copy(), self.decisions.copy()
+        lists = self.events.copy(), self.slates.copy(), self.decisions.copy(), self.turns.copy()
         return User(self.user, self.partition, self.looked, *lists, self.erased, dict(self.read))
 
 
@@ -107,12 +109,15 @@ def _take(name: str, record: Any, found: User) -> None:
         elif record.value is None:
             found.slates.clear()
             found.decisions.clear()
+            found.turns.clear()
             found.erased = True
         elif name == "recommendations":
             found.slates.appendleft((record.timestamp, _slate.decode(record.value)))
             found.erased = False
         else:
-            found.decisions.appendleft(_decision.decode(record.value))
+            decision = _decision.decode(record.value)
+            found.decisions.appendleft((record.timestamp, decision))
+            found.turns.appendleft((record.timestamp, decision.drift))
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return  # what is not as it should be is on the page of dead letters
 

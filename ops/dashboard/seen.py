@@ -16,6 +16,7 @@ import msgspec
 
 from ops.deadletters.letters import Letter, letter_of, noted
 from streams.contracts import Event, Item, Outcome, Recommendation
+from streams.releases import ESTIMATOR_KEY, RELEASE_KEY
 
 EVENTS_KEPT = 200
 LETTERS_KEPT = 100
@@ -95,6 +96,7 @@ class Seen:
         self.outcomes = self.hits = 0
         self.outcome_at: float | None = None
         self.releases: deque[tuple[str, int]] = deque(maxlen=50)
+        self.estimates: bytes | None = None  # the last snapshot, as it came: large, and read when asked for
         self.unreadable = 0
 
     def topic(self, name: str) -> Topic:
@@ -234,9 +236,11 @@ class Seen:
         self.sent_again = (self.sent_again | again) & kept
 
     def _take_models(self, record: Any) -> None:
-        if record.key == b"release" and record.value is not None:
+        if record.key == RELEASE_KEY and record.value is not None:
             pointer = msgspec.json.decode(record.value, type=_Pointer)
             self.releases.appendleft((pointer.release, pointer.created))
+        elif record.key == ESTIMATOR_KEY and record.value is not None:
+            self.estimates = record.value
 
     @property
     def effective_sample(self) -> float | None:

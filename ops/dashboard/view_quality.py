@@ -1,11 +1,11 @@
-"""Propensities, fairness, index, models, and what comes in: what pages of numbers show. Plain values, no markup."""
+"""Fairness, index, models, and what comes in: what pages of numbers show. Plain values, no markup."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ops.dashboard.facts import Facts, least
-from ops.health.saying import Figure, count, decimal, duration, ratio, share
+from ops.health.saying import count, decimal, duration, ratio, share
 
 
 class Quality:
@@ -13,107 +13,6 @@ class Quality:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-
-    def propensity(self) -> dict[str, Any]:
-        seen, processes, age = self.facts.seen, self.facts.processes, self.facts.age("learner")
-        outcome_age = None if seen.outcome_at is None else seen.clock() - seen.outcome_at
-        none = "no learner says it"
-        figures = [
-            self.facts.figure(
-                "Calibration error",
-                decimal(processes.worst("learner", "propensity_calibration_error_ratio")),
-                age,
-                none,
-                "learner",
-            ),
-            self.facts.figure(
-                "Effective sample, of the learner's weights",
-                share(processes.worst("learner", "propensity_effective_sample_ratio")),
-                age,
-                none,
-                "learner",
-            ),
-            self.facts.figure(
-                "Weight lost to clipping",
-                share(processes.worst("learner", "propensity_clipped_weight_ratio")),
-                age,
-                none,
-                "learner",
-            ),
-            Figure(
-                "Outcomes seen here",
-                count(seen.outcomes) if seen.outcomes else None,
-                outcome_age,
-                "none came since the dashboard was started",
-            ),
-        ]
-        bins = [
-            {
-                "range": f"{10 * at}–{10 * at + 10} %",
-                "candidates": f"{one.candidates:,.0f}",
-                "said": one.probability / one.candidates,
-                "said_text": share(one.probability / one.candidates),
-                "was": one.shown / one.candidates,
-                "was_text": share(one.shown / one.candidates),
-            }
-            for at, one in enumerate(seen.bins)
-            if one.candidates > 0
-        ]
-        return {
-            "figures": figures,
-            "bins": bins,
-            "positions": self._positions(),
-            "rates": self._naive_and_corrected(),
-            "weights": self._weights(),
-            "charts": {
-                "reliability": [
-                    [one["said"] for one in bins],
-                    [one["was"] for one in bins],
-                    [one["said"] for one in bins],
-                ],
-                "positions": [
-                    [float(at + 1) for at in range(len(seen.positions))],
-                    [100 * one.clicked / one.shown if one.shown else None for one in seen.positions],
-                ],
-                "calibration": self.facts.history(("calibration", 1), ("ess", 1)),
-            },
-        }
-
-    def _positions(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "position": at + 1,
-                "shown": one.shown,
-                "clicked": one.clicked,
-                "rate": share(ratio(one.clicked, one.shown)),
-            }
-            for at, one in enumerate(self.facts.seen.positions)
-        ]
-
-    def _naive_and_corrected(self) -> list[dict[str, Any]]:
-        ranked = sorted(
-            ((item, known) for item, known in self.facts.seen.most_shown.items() if known.weights > 0),
-            key=lambda one: -one[1].shown,
-        )
-        return [
-            {
-                "item": item,
-                "title": known.title,
-                "shown": known.shown,
-                "naive": share(ratio(known.clicked, known.shown)),
-                "corrected": share(ratio(known.weighted_clicks, known.weights)),
-            }
-            for item, known in ranked
-        ]
-
-    def _weights(self) -> list[dict[str, Any]]:
-        weights = sorted(self.facts.seen.weights)
-        if not weights:
-            return []
-        return [
-            {"name": name, "value": f"{weights[min(len(weights) - 1, int(part * len(weights)))]:,.2f}"}
-            for name, part in (("median", 0.5), ("95th of 100", 0.95), ("largest", 1.0))
-        ]
 
     def fairness(self) -> dict[str, Any]:
         counted = sorted(self.facts.seen.exposure.items())

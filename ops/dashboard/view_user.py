@@ -21,7 +21,7 @@ class UserView:
 
     def user(self, found: User) -> dict[str, Any]:
         slates = [slate for _, slate in found.slates]
-        decision = found.decisions[0] if found.decisions else None
+        decision = found.decisions[0][1] if found.decisions else None
         newest = slates[0] if slates else None
         return {
             "user": found.user,
@@ -33,7 +33,8 @@ class UserView:
             "change": self._change(slates[0], slates[1]) if len(slates) > 1 else None,
             "decision": self._decision(decision, newest) if decision else None,
             "drift": self._drift(slates),
-            "charts": {"drift": self._drift_chart(slates)},
+            "turning": self._turning(*found.decisions[0]) if found.decisions else None,
+            "charts": {"drift": self._drift_chart(slates), "turning": self._turns_chart(found)},
         }
 
     def _event(self, offset: int, timestamp: int, event: Any) -> dict[str, Any]:
@@ -142,6 +143,25 @@ class UserView:
         if at >= len(decision.candidates) - decision.injected:
             return "drawn at random"
         return "goes with his last items" if at < decision.counted else "near his vector"
+
+    def _turning(self, written: int, decision: Decision) -> dict[str, Any]:
+        """By how much a day his interest has turned, and towards what, when this slate was made."""
+        degrees = decision.drift
+        age = self.facts.seen.clock() - written / 1000
+        why = "he has too few events in this catalogue, or an older driftline made the slate"
+        return {
+            "figure": Figure("Interest turned", None if degrees is None else f"{degrees:.1f}° a day", age, why),
+            "topics": [
+                {"name": name, "change": f"{100 * change:+.1f}".replace("-", "−") + " points a day"}
+                for name, change in decision.drift_topics.items()
+            ],
+        }
+
+    @staticmethod
+    def _turns_chart(found: User) -> list[list[float | None]]:
+        """By time of the slate: degrees a day."""
+        old = list(found.turns)[::-1]
+        return [[written / 1000 for written, _ in old], [degrees for _, degrees in old]]
 
     def _drift(self, slates: list[Recommendation]) -> list[dict[str, Any]]:
         """Shares of categories in his newest slates and in his oldest that are known, where they differ most."""

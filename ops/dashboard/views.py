@@ -8,6 +8,7 @@ from typing import Any
 from ops.dashboard.facts import Facts
 from ops.dashboard.seen import Seen
 from ops.dashboard.view_overview import Overview
+from ops.dashboard.view_propensity import Propensity
 from ops.dashboard.view_quality import Quality
 from ops.dashboard.view_user import UserView
 from ops.health.processes import Processes
@@ -23,7 +24,7 @@ class Views:
         self.user, self.item = users.user, users.item
         self.pages: dict[str, Callable[[], dict[str, Any]]] = {
             "overview": Overview(facts).overview,
-            "propensity": quality.propensity,
+            "propensity": Propensity(facts).propensity,
             "fairness": quality.fairness,
             "index": quality.index,
             "models": quality.models,

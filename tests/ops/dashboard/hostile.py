@@ -70,11 +70,14 @@ def user() -> User:
     item = ATTACKS["item"]
     slate = replace(RECOMMENDATION, user=ATTACKS["user"], items=[item, *RECOMMENDATION.items[1:]])
     older = replace(slate, items=slate.items[::-1], slate="0-1", release=ATTACKS["title"])
-    decision = replace(DECISION, candidates=[item, *DECISION.candidates[1:]])
+    decision = replace(
+        DECISION, candidates=[item, *DECISION.candidates[1:]], drift=4.0, drift_topics={ATTACKS["category"]: 0.1}
+    )
     found = User(ATTACKS["user"], 0, 1)
     found.events.append((7, small.START, Interaction(ATTACKS["user"], item, small.START, action="view")))
     found.slates.extend((small.START, one) for one in (slate, older, slate))
-    found.decisions.append(decision)
+    found.decisions.append((small.START, decision))
+    found.turns.extend([(small.START, 4.0), (small.START - 1000, None)])
     return found
 
 
