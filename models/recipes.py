@@ -16,10 +16,14 @@ from models.counts import Channel, CountsConfig, Table
 from models.learner import TrainConfig
 from models.online_config import OnlineConfig
 
+LIKED = 300.0
+"""Memory of what slates teach of an item, in information: of at least 1,200 showings at the first position."""
+
 
 def histories(size: int = 2, epochs: int = 20, members: int = 1) -> OnlineConfig:
     """size, members: of the model (see ``EvolutionConfig.of_size``); epochs: passes over the warm-up."""
-    return OnlineConfig(TrainConfig(model=EvolutionConfig.of_size(size, members), epochs=epochs))
+    training = TrainConfig(model=EvolutionConfig.of_size(size, members), epochs=epochs)
+    return OnlineConfig(training, blended=BlendedConfig(CountsConfig(liked=LIKED)))
 
 
 def sessions(size: int = 2, epochs: int = 12, members: int = 1) -> OnlineConfig:
@@ -62,6 +66,7 @@ def _counts() -> CountsConfig:
         popularity=(20_000, 400_000),
         repeats=4,
         learned=None,
+        liked=LIKED,
     )
 
 

@@ -12,9 +12,12 @@ from typing import Any
 from evaluation.simulation.recommender import Driftline, Setup
 from evaluation.simulation.references import Oracle, Popular, Random, Recommender
 from evaluation.simulation.world import Environment
+from models.blended import BlendedConfig
 from models.config import EvolutionConfig
+from models.counts import CountsConfig
 from models.learner import TrainConfig
 from models.online_config import OnlineConfig
+from models.recipes import LIKED
 from policy.slate import PolicyConfig
 
 GREEDY = 0.02
@@ -31,7 +34,12 @@ def trainer_config(**changes: Any) -> OnlineConfig:
 
 
 def _default() -> Setup:
-    return Setup(PolicyConfig(), trainer_config())
+    """As the recipes have it: slates are lessons."""
+    return Setup(PolicyConfig(), trainer_config(blended=BlendedConfig(CountsConfig(liked=LIKED))))
+
+
+CLICKS_ALONE = trainer_config()
+"""Clicks are lessons as they come; what was shown and left alone is none."""
 
 
 def _with(policy: Mapping[str, Any], **changes: Any) -> Setup:
@@ -73,22 +81,22 @@ def _listed() -> list[Arm]:
         _driftline(
             "greedy",
             "clicks as they come, the best candidates in order",
-            _with(NO_EXPLORATION | UNCORRECTED, weighed="none", estimated=False),
+            _with(NO_EXPLORATION | UNCORRECTED, trainer=CLICKS_ALONE, weighed="none", estimated=False),
         ),
         _driftline(
             "naive",
             "clicks as they come, with the default's exploration",
-            _with(UNCORRECTED, weighed="none", estimated=False),
+            _with(UNCORRECTED, trainer=CLICKS_ALONE, weighed="none", estimated=False),
         ),
         _driftline(
             "ips",
             "clicks weighed by 1/π, with the default's exploration",
-            _with(UNCORRECTED, weighed="ips", estimated=False),
+            _with(UNCORRECTED, trainer=CLICKS_ALONE, weighed="ips", estimated=False),
         ),
         _driftline(
             "dr",
             "clicks weighed by their doubly robust pseudo-reward, with the default's exploration",
-            _with(UNCORRECTED, estimated=False),
+            _with(UNCORRECTED, trainer=CLICKS_ALONE, estimated=False),
         ),
         _driftline("default", "driftline as it comes", _default()),
         _driftline("default-greedy", "driftline as it comes, without exploration", _with(NO_EXPLORATION)),

@@ -8,7 +8,6 @@ users come to their clicks.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from evaluation.simulation.clicks import Bools
 from evaluation.simulation.world import Environment, Ints
 from models.batches import InteractionLog
 from models.online import OnlineConfig, OnlineTrainer
+from models.release import Release
 from models.serving import ServingModel
 from policy.arrangement import OFF, Arrangement
 from policy.reward import LARGEST_WEIGHT
@@ -200,7 +200,7 @@ class Driftline:
 
     def _round(self) -> None:
         """Learn what has happened since the last round, and serve it."""
-        found = self._reader.read({PARTITION: self._events}, {PARTITION: self._outcomes})
+        found = self._reader.read({PARTITION: self._events}, {PARTITION: self._outcomes} if self._corrects else {})
         shown = self._shown() if self._setup.weighed == "ips" else found.shown
         self._events, self._outcomes = [], []
         rows = {item: row for row, item in enumerate(self._trainer.item_ids)}
@@ -215,6 +215,12 @@ class Driftline:
             placed = np.array([rows[item] for item in items], np.int64)
             self._trainer.weigh(np.array(users, np.int64), placed, np.array(weights, np.float32))
         self._serve()
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether anything that outcomes say reaches the trainer: naive arms learn from events alone."""
+        blended = self._setup.trainer.blended
+        return self._setup.weighed != "none" or (blended is not None and blended.counts.liked > 0)
 
     def _shown(self) -> list[tuple[int, str, float]]:
         """The clicks of the round's outcomes, weighed by inverse propensity."""
@@ -285,20 +291,25 @@ class Driftline:
         return np.array([int(item[1:]) for item in ids], np.int64).reshape(slots.shape)
 
 
-_first: dict[str, OnlineTrainer] = {}
+_first: dict[str, Release] = {}
 
 
 def first_trainer(log: InteractionLog, items: Sequence[ItemVector], config: OnlineConfig, seed: int) -> OnlineTrainer:
-    """A trainer that has warmed up. The last one is kept: arms of one world begin with the same."""
-    digest = hashlib.blake2b(repr((config, seed, [(item.item, item.vector_f32) for item in items])).encode())
+    """A trainer that has warmed up. The last weights are kept: arms of one world begin with the same, whatever else
+    they learn."""
+    training, ids, features = config.training, [item.item for item in items], features_of(items)
+    digest = hashlib.blake2b(repr((training, seed, [(item.item, item.vector_f32) for item in items])).encode())
     for column in (log.users, log.items, log.times_ms):
         digest.update(column.tobytes())
     key = digest.hexdigest()
     if key not in _first:
         _first.clear()
-        ids = [item.item for item in items]
-        _first[key] = OnlineTrainer(log, ids, features_of(items), config, seed=seed, text_encoder=ENCODER)
-    return copy.deepcopy(_first[key])
+        alone = replace(config, blended=None)
+        _first[key] = OnlineTrainer(log, ids, features, alone, seed=seed, text_encoder=ENCODER).release()
+    begun = replace(config, training=replace(training, epochs=1))
+    trainer = OnlineTrainer(log, ids, features, begun, seed=seed, text_encoder=ENCODER)
+    trainer.adopt(_first[key])
+    return trainer
 
 
 def vectors_of(world: Environment) -> list[ItemVector]:
