@@ -114,6 +114,18 @@ def test_weights_reach_the_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["dr"] != told["ips"]
 
 
+@pytest.mark.parametrize(("arm", "learns"), [("default", True), ("naive", False)])
+def test_the_default_learns_from_what_was_shown_and_a_naive_arm_does_not(arm: str, learns: bool) -> None:
+    setup = ARMS[arm].setup
+    assert setup is not None
+    blended = setup.trainer.blended
+    recommender = played(replace(SETUP, trainer=replace(TRAINER, blended=blended), weighed=setup.weighed), WORLD)
+    arrays = recommender._trainer.release().arrays
+    assert ("counts.items.liked" in arrays) == learns
+    if learns:
+        assert arrays["counts.items.liked"].min() < 0 < arrays["counts.items.liked"].max()
+
+
 def test_greedy_shows_the_best_in_order_and_a_high_temperature_does_not() -> None:
     same = []
     for setup in (
