@@ -11,23 +11,16 @@ probability alike, so that nothing underflows.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
+
+from policy import race
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Temperature = float | Floats
 
 LOWEST_LOG_WEIGHT = -600.0
-TAIL = 1e-11  # probability cut off at either end of the time axis
-FIRST_NODE = -math.log(-math.log(TAIL))  # y at which t = exp(y - e^-y) is about TAIL
-LARGEST_HAZARD, BLOCK = 40.0, 16  # items are added by blocks: e^(40 · 16) is within float64
-FEW = 4  # items that share one matrix product for their sums over nodes
-LANES = 3072  # (slate, node) pairs worked on at once: the arrays of a chunk then fit in a core's L2 cache
 
 
 def log_weights(logits: NDArray[np.floating], temperature: Temperature) -> Floats:
@@ -115,153 +108,17 @@ def marginals(
     """Probability of each item at each position, and in the slate at all.
 
     `logits` [B, C]. `columns` int64 [B, m] picks distinct candidates per row (-1 = none, gives 0); left out, all C.
-    Returns (position float64 [B, m, k], inclusion float64 [B, m]); inclusion is the sum over positions.
-
-    Method. Let item i arrive at an exponential time of rate w_i; the order of arrival is Plackett-Luce. So i is shown
-    at position j when it arrives at t and exactly j - 1 others came before: an integral over t of its density
-    times a Poisson-binomial probability. The integral is a trapezoid in y with t = exp(y - e^-y), which decays
-    double-exponentially on the left (Takahasi & Mori 1974). The integrand is analytic, so the error falls
-    exponentially in the step, and the range is set per row from a bound on the arrival of the k-th item:
-    skewed weights get more nodes, not a larger error. The Poisson-binomial leaves each item out by products alone.
-    Measured against enumeration and against the sums (1 at every position): below 1e-9 for k up to 50.
+    Returns (position float64 [B, m, k], inclusion float64 [B, m]); inclusion is the sum over positions. Measured
+    against enumeration and against the sums (1 at every position): below 1e-9 for k up to 50 (policy/race.py: how).
     """
     _check_k(k)
     weights = np.exp(log_weights(logits, temperature))
     if columns is None:
         columns = np.broadcast_to(np.arange(weights.shape[1]), weights.shape)
-    position = np.zeros((*columns.shape, k))
-    depth = np.minimum((weights > 0).sum(axis=1), k)
-    nodes = _nodes(weights, depth, k)
-    for rows in _chunks(nodes):  # rows with nothing available keep their zeros
-        position[rows] = _race(weights[rows], columns[rows], k, nodes[rows])
-    position[columns < 0] = 0.0
+    position = race.positions(weights, k, columns)
     return position, position.sum(axis=2)
-
-
-def step(k: int) -> float:
-    """Distance of two nodes in y, fitted for sums exact to 1e-10: the k-th arrival's density narrows as 1/√k."""
-    return min(0.3, 0.85 / math.sqrt(k + 5))
 
 
 def _check_k(k: int) -> None:
     if k < 1:
         raise ValueError(f"k is {k}, expected at least 1")
-
-
-def _nodes(weights: Floats, depth: Ints, k: int) -> Ints:
-    """Number of nodes per row, so that the last one lies where all `depth` positions are filled, but for TAIL.
-
-    Once the heaviest depth - 1 items are gone, what is left arrives at rate `rest`; before, faster. So the last
-    position is filled sooner than a Gamma(depth) of that rate, whose Chernoff bound gives the time. The unit of time
-    is the reciprocal of the row's total weight. A row with nothing available has no nodes.
-    """
-    filled = np.flatnonzero(depth)
-    tail_sums = np.cumsum(np.sort(weights[filled], axis=1), axis=1)[:, ::-1]
-    rest = tail_sums[np.arange(len(filled)), depth[filled] - 1]
-    quantile = np.array([n * _gamma_tail(n) for n in range(1, k + 1)])[depth[filled] - 1]
-    last = np.log(quantile) + np.log(tail_sums[:, 0]) - np.log(rest)
-    count = np.zeros(len(weights), np.int64)
-    count[filled] = np.ceil((last - FIRST_NODE) / step(k)) + 1
-    return count
-
-
-@cache
-def _gamma_tail(shape: int) -> float:
-    """a such that a Gamma(shape) variable exceeds shape · a with probability below TAIL (Chernoff)."""
-    a = 2.0
-    for _ in range(60):  # a contraction: the error shrinks at least by half each time
-        a = 1 + math.log(a) - math.log(TAIL) / shape
-    return a
-
-
-def _chunks(nodes: Ints) -> Iterator[Ints]:
-    """Rows that have nodes, in chunks of about LANES nodes, rows of like number together."""
-    order = np.argsort(nodes, kind="stable")
-    order = order[nodes[order] > 0]
-    starts = np.flatnonzero(np.diff(np.cumsum(nodes[order]) // LANES, prepend=-1))
-    yield from np.split(order, starts)[1:]
-
-
-def _race(weights: Floats, columns: Ints, k: int, nodes: Ints) -> Floats:
-    """Position probabilities [B, m, k] of the given columns. A lane is one node of one row: [B, N] of them."""
-    wanted, others = _rates(weights, columns)
-    node = np.arange(nodes.max())
-    y = FIRST_NODE + step(k) * node
-    time = np.exp(y - np.exp(-y))
-    spacing = np.where(node < nodes[:, None], step(k) * time * (1 + np.exp(-y)), 0.0)
-
-    counts = np.zeros((k, *spacing.shape))
-    counts[0] = 1.0
-    for start in range(0, len(others), BLOCK):
-        _arrive(counts, _hazards(others[start : start + BLOCK], time))
-    hazards = _hazards(wanted, time)
-    density = wanted[:, :, None] * np.exp(-wanted[:, :, None] * time) * spacing
-    result = np.zeros((*columns.shape, k))
-    for few, outside in _all_but_a_few(counts, hazards):
-        _integrate(result[:, few], outside, density[few], hazards[few])
-    return result
-
-
-def _rates(weights: Floats, columns: Ints) -> tuple[Floats, Floats]:
-    """Rates of the wanted columns [m, B] (0 for -1) and, in ascending order, of the others [up to C, B] (or 0)."""
-    rates = weights / weights.sum(axis=1, keepdims=True)
-    wanted = np.where(columns >= 0, np.take_along_axis(rates, np.maximum(columns, 0), axis=1), 0.0)
-    rates[np.nonzero(columns >= 0)[0], columns[columns >= 0]] = 0.0
-    rates.sort(axis=1)  # what is not there comes first, and is left out
-    return np.ascontiguousarray(wanted.T), np.ascontiguousarray(rates.T[rates.any(axis=0)])
-
-
-def _hazards(rates: Floats, time: Floats) -> Floats:
-    """Hazards [m, B, N] of items with rates [m, B] at N times; P(absent) is e^-hazard, at least e^-40."""
-    hazards = rates[:, :, None] * time
-    if hazards.max(initial=0.0) > LARGEST_HAZARD:
-        np.minimum(hazards, LARGEST_HAZARD, out=hazards)
-    return hazards
-
-
-def _arrive(counts: Floats, hazards: Floats) -> None:
-    """Add at most BLOCK items, of hazards [m, B, N], to a Poisson-binomial in place: counts [k, B, N] of arrivals.
-
-    Items are multiplied in by their odds, one pass less than by probabilities; P(absent) is made up for at the end,
-    before the odds can overflow.
-    """
-    scratch = np.empty_like(counts[1:])
-    for odds in np.expm1(hazards):
-        counts[1:] += np.multiply(counts[:-1], odds, out=scratch)
-    counts *= np.exp(-hazards.sum(axis=0))
-
-
-def _all_but_a_few(counts: Floats, hazards: Floats, first: int = 0) -> Iterator[tuple[slice, Floats]]:
-    """For each few of m items: which they are, counted from `first`, and `counts` with all the others added.
-
-    By halving, with products only: taking a factor out of the whole by division would cancel.
-    """
-    if 0 < len(hazards) <= FEW:
-        yield slice(first, first + len(hazards)), counts
-    elif len(hazards):
-        middle = len(hazards) // 2
-        for mine, rest, number in (
-            (hazards[:middle], hazards[middle:], first),
-            (hazards[middle:], hazards[:middle], first + middle),
-        ):
-            outside = counts.copy()
-            for start in range(0, len(rest), BLOCK):
-                _arrive(outside, rest[start : start + BLOCK])
-            yield from _all_but_a_few(outside, mine, number)
-
-
-def _integrate(result: Floats, counts: Floats, density: Floats, hazards: Floats) -> None:
-    """Integrate over the nodes: result [B, f, k] of f items, from the `counts` of all the others, [k, B, N].
-
-    The few others that an item has beside it make a small Poisson-binomial of their own; one matrix product a row
-    then does all sums over nodes.
-    """
-    f, k = len(hazards), len(counts)
-    beside = np.zeros((f, *hazards.shape))  # number of arrivals, item
-    beside[0] = density * np.exp(hazards - hazards.sum(axis=0))
-    odds = np.expm1(hazards)
-    for turn in range(1, f):
-        beside[1:] += beside[:-1] * np.roll(odds, turn, axis=0)
-    summed = beside.reshape(f * f, *counts.shape[1:]).swapaxes(0, 1) @ counts.transpose(1, 2, 0)
-    for number in range(min(f, k)):
-        result[:, :, number:] += summed[:, number * f : (number + 1) * f, : k - number]
