@@ -21,6 +21,7 @@ from ops.commands import (
     dlq,
     doctor,
     embed,
+    encoder,
     erase,
     evaluate,
     events,
@@ -60,6 +61,7 @@ app.command("watch")(read.watch)
 app.command("interest")(interest.interest)
 app.command("erase")(erase.erase)
 app.command("embed")(embed.embed)
+app.add_typer(encoder.app, name="encoder", help="The text encoder: tune it to a stream.")
 app.command("worker")(worker.worker)
 app.command("learn")(learn.learn)
 app.command("train")(train.train)

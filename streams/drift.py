@@ -90,9 +90,10 @@ def _topics(world: World, now: Ints, then: Ints, per_day: Floats) -> list[dict[s
     if not many:
         return found
     (gained, more), (lost, less) = (_shares(world, slots, many) for slots in (now, then))
-    keys, at = np.unique(np.concatenate([gained, lost]), return_inverse=True)
+    changes = np.bincount(np.concatenate([gained, lost]), np.concatenate([more, -less]), len(now) * many)
+    keys = np.flatnonzero(changes)
     row, topic = np.divmod(keys, many)
-    change = np.bincount(at, np.concatenate([more, -less]), len(keys)) * per_day[row]
+    change = changes[keys] * per_day[row]
     order = np.lexsort((topic, -np.abs(change), row))
     rank = np.arange(len(order)) - np.searchsorted(row[order], row[order])
     chosen = order[(rank < TOPICS) & (np.abs(change[order]) > 1e-4)]
