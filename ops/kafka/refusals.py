@@ -27,7 +27,7 @@ _CA_FILE = "DRIFTLINE_KAFKA_SSL_CA_FILE"
 
 @contextlib.contextmanager
 def reachable(cluster: Cluster) -> Iterator[None]:
-    """Turn "cannot connect" and "not allowed" within the block into one line that says what was refused to whom."""
+    """Turn "cannot connect", "not there" and "not allowed" within the block into one line that says what, to whom."""
     from aiokafka.errors import (
         ClusterAuthorizationFailedError,
         GroupAuthorizationFailedError,
@@ -36,12 +36,17 @@ def reachable(cluster: Cluster) -> Iterator[None]:
         TransactionalIdAuthorizationFailed,
     )
 
+    from streams.restore import TopicMissing
+
     if "sasl_oauth_token_provider" in cluster.security and (failure := _tried(cluster)) is not None:
         raise _worded(cluster, failure)  # clients would not notice a refused token, and wait
     try:
         yield
     except KafkaConnectionError as error:
         raise explained(cluster) from error
+    except TopicMissing as error:
+        what, _, step = str(error).partition(": ")
+        raise CliError(what, f"{step[:1].upper()}{step[1:]}.") from error
     except (
         ClusterAuthorizationFailedError,
         GroupAuthorizationFailedError,

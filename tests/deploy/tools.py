@@ -25,4 +25,4 @@ def tool(name: str) -> str:
 
 
 def run(*command: str | Path, cwd: Path = DEPLOY) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=280)

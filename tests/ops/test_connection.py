@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from ops.cli import app
 from ops.deadletters.mailbox import Mailbox
 from ops.errors import CliError
+from ops.kafka.refusals import reachable
 from ops.retention import retentions
 from ops.sending import send_all
 from streams.broadcast import Broadcast
@@ -23,7 +24,7 @@ from streams.cluster import Cluster
 from streams.contracts import ReleasePointer
 from streams.names import Topics
 from streams.releases import publish_release
-from streams.restore import partitions_of, read_to_end
+from streams.restore import TopicMissing, partitions_of, read_to_end
 from streams.stores import check_folder
 
 
@@ -128,3 +129,10 @@ async def test_who_cannot_connect_leaves_nothing_behind(use: Callable[[], Awaita
             await use()
         gc.collect()
     assert [str(one.message) for one in warned] == []
+
+
+def test_a_topic_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(CliError) as caught, reachable(Cluster("k:1")):
+        raise TopicMissing("topic models does not exist: create it with `driftline topics create`")
+    assert caught.value.problem == "topic models does not exist"
+    assert caught.value.next_step == "Create it with `driftline topics create`."
