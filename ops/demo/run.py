@@ -51,6 +51,8 @@ class Options:
 class Demo:
     """One demo, under a name of its own, which its topics, consumer groups and files carry."""
 
+    processes: type[Children] = Children
+
     def __init__(self, settings: Settings, options: Options) -> None:
         self._settings = settings
         self._options = options
@@ -79,6 +81,11 @@ class Demo:
             system = System(cluster, self._topics, self._name, self.folder, children, workers, self.progress)
             replay = Replay(system, await loading, self._options.events, self._options.rate)
             return {**await replay.run(), "conditions": self._conditions()}
+
+    @property
+    def children(self) -> Children | None:
+        """Its processes, once it has some."""
+        return self._children
 
     async def watch(self) -> None:
         """Raise CliError when a process dies; never returns."""
@@ -154,7 +161,7 @@ class Demo:
             variable("data_dir"): str(self._data_dir),
             variable("releases_dir"): str(self.folder / "releases"),
         }
-        self._children = Children(self.folder, self.environment)
+        self._children = self.processes(self.folder, self.environment)
         self._children.start("embedder", "ops.cli", "embed")
         return self._children
 

@@ -101,6 +101,14 @@ def test_compose_pins_every_image_and_opens_ports_on_loopback_only() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
 
 
+def test_compose_has_whatever_has_metrics_scraped_and_on_the_dashboard() -> None:
+    served = {name for name, service in services().items() if "--web-port" in service.get("command", [])}
+    (job,) = yaml.safe_load((DEPLOY / "compose" / "prometheus.yml").read_text())["scrape_configs"]
+    assert {name for one in job["dns_sd_configs"] for name in one["names"]} == served == {"worker", "learner", "embed"}
+    shown = services()["dashboard"]["environment"]["DRIFTLINE_DASHBOARD_ENDPOINTS"].split(",")
+    assert {one.partition(":")[0] for one in shown} == served
+
+
 def test_compose_sets_settings_and_runs_commands_that_exist() -> None:
     from typer.main import get_command
 
