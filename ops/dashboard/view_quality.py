@@ -90,7 +90,7 @@ class Quality:
         return {"figures": figures, "workers": workers, "charts": {"recall": self.facts.history(("recall", 100))}}
 
     def models(self) -> dict[str, Any]:
-        processes, age, now = self.facts.processes, self.facts.age("learner"), self.facts.seen.clock()
+        processes, age = self.facts.processes, self.facts.age("learner")
         serving = {str(one.status.get("release")) for one in processes.live("worker") if one.status.get("release")}
         figures = [
             self.facts.figure(
@@ -129,12 +129,24 @@ class Quality:
             "figures": figures,
             "serving": sorted(serving),
             "swapping": len(serving) > 1,
-            "releases": [
-                {"release": name, "age": now - created / 1000, "serving": name in serving}
-                for name, created in self.facts.seen.releases
-            ],
+            "releases": self._releases(serving),
             "charts": {"loss": self.facts.history(("loss", 1)), "hits": self.facts.history(("hits", 100))},
         }
+
+    def _releases(self, serving: set[str]) -> list[dict[str, Any]]:
+        """Those published of late, and those served, whose pointer estimates may have pushed out of the tail."""
+        now, processes = self.facts.seen.clock(), self.facts.processes
+        published: list[tuple[str, float | None]] = [
+            (name, now - created / 1000) for name, created in self.facts.seen.releases
+        ]
+        for name in sorted(serving - {name for name, _ in published}):
+            ages = [
+                one.value("age_seconds", "release")
+                for one in processes.live("worker")
+                if str(one.status.get("release")) == name
+            ]
+            published.append((name, max((age for age in ages if age is not None), default=None)))
+        return [{"release": name, "age": age, "serving": name in serving} for name, age in published]
 
     def events(self) -> dict[str, Any]:
         now = self.facts.seen.clock()

@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from ops.metrics.definitions import DEFINITIONS, MOST_VALUES, OTHER, Definition
 from streams.measures import Histogram
@@ -71,7 +72,8 @@ def family(definition: Definition, values: Mapping[tuple[str, ...], float | Hist
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    bounds = [*(f"{bound:.10g}" for bound in histogram.bounds), "+Inf"]
+    """Bounds as every client library writes them, `1.0`: Prometheus 2 compares them as text, and rules name them."""
+    bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
     return list(zip(bounds, map(float, histogram.cumulative()), strict=True))
 
 

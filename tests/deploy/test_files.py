@@ -76,6 +76,19 @@ def test_every_metric_that_is_asked_for_is_defined() -> None:
     assert {name for query in asked for name in re.findall(r"\bdriftline:[a-z0-9_:]+", query)} <= recorded
 
 
+def test_every_bucket_that_is_asked_for_is_exported_under_that_name() -> None:
+    from ops.metrics.definitions import DEFINITIONS
+    from ops.metrics.export import family
+    from streams.measures import SECONDS, Histogram
+
+    exported = family(DEFINITIONS["event_latency_seconds"], {(): Histogram(SECONDS)})
+    bounds = {sample.labels["le"] for sample in exported.samples if "le" in sample.labels}
+    asked = queries() + [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
+    found = {bound for query in asked for bound in re.findall(r'event_latency_seconds_bucket\{le="([^"]+)"', query)}
+    assert found and found <= bounds
+    assert not [query for query in asked if re.search(r'(?<!event_latency_seconds_bucket\{)\ble="', query)]
+
+
 # -- compose ------------------------------------------------------------------------------------------------
 
 

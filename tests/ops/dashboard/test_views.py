@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ops.dashboard.seen import MOST_SHOWN, Seen
 from ops.dashboard.views import Views
-from ops.health.processes import Processes
+from ops.health.processes import Process, Processes
 from ops.metrics.definitions import DEFINITIONS
 from streams.contracts import Outcome, encode
 from streams.estimator_clicks import ClicksPart
@@ -109,3 +109,15 @@ def test_the_user_page_says_how_fast_interest_moves_and_where_to() -> None:
     found.decisions[0] = (small.START, replace(found.decisions[0][1], drift=None, drift_topics={}))
     figure = Views(Seen(), Processes([])).user(found)["turning"]["figure"]
     assert figure.text is None and "too few" in figure.why
+
+
+def test_a_release_that_is_served_is_listed_though_the_topic_has_gone_on() -> None:
+    processes = Processes(["w:1"])
+    said = 'driftline_build_info{process="worker",version="1"} 1\ndriftline_age_seconds{of="release"} 90\n'
+    processes.take(processes.known.setdefault("w:1", Process("w:1")), said, {"release": "r1", "ready": True})
+    seen = Seen()
+    models = Views(seen, processes).pages["models"]
+    assert models()["releases"] == [{"release": "r1", "age": 90.0, "serving": True}]
+    pointer = {"kind": "release", "release": "r2", "created": 1}
+    seen.take("models", hostile.record(encode(pointer), b"release"))
+    assert [(one["release"], one["serving"]) for one in models()["releases"]] == [("r2", False), ("r1", True)]

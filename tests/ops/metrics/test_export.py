@@ -53,7 +53,7 @@ def test_a_histogram_ends_with_all_there_is() -> None:
     found = series({"event_latency_seconds": {(): histogram}})
     assert found == {
         ("driftline_event_latency_seconds_bucket", "0.1"): 3,
-        ("driftline_event_latency_seconds_bucket", "1"): 3,
+        ("driftline_event_latency_seconds_bucket", "1.0"): 3,
         ("driftline_event_latency_seconds_bucket", "+Inf"): 4,
         ("driftline_event_latency_seconds_count",): 4,
         ("driftline_event_latency_seconds_sum",): pytest.approx(5.15),
