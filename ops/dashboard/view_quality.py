@@ -43,7 +43,10 @@ class Quality:
                 self.facts.age("worker"),
                 "no worker says it: the rules file has no [fairness]",
             ),
-            "exposure": [{"group": name, "text": share(value)} for name, value in sorted(exposure.items())],
+            "exposure": [
+                {"group": name, "text": share(value), "age": self.facts.age("worker")}
+                for name, value in sorted(exposure.items())
+            ],
             "charts": {"gap": self.facts.history(("gap", 1))},
         }
 
