@@ -5,13 +5,14 @@ Reads `decisions` and `outcomes` whole, committed records only. Knows topics and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from evaluation.ope.slate_log import SlateLog, SlateLogBuilder, SlateTarget
+from evaluation.ope.slate_log import SlateTarget
 from ops.errors import CliError
 from ops.policy_files import read_policy_file
 from ops.replaying import change_of
@@ -21,6 +22,20 @@ from streams.names import Topics
 from streams.restore import read_to_end
 
 Progress = Callable[[str, int], None]
+Log = TypeVar("Log", covariant=True)
+
+
+class Builder(Protocol[Log]):
+    """Joins what is read."""
+
+    left_out: Counter[str]
+
+    def outcome(self, outcome: Outcome) -> None: ...
+
+    def decision(self, decision: Decision) -> None: ...
+
+    def build(self) -> Log: ...
+
 
 _FIELDS = ("temperature", "epsilon", "beta", "k")
 _SETTINGS = "policy_temperature, policy_epsilon, policy_beta, policy_slate_size, [terms], [adjustments]"
@@ -60,11 +75,11 @@ def _factors(path: Path, table: str, told: Any) -> Mapping[str, float]:
 async def read_slates(
     cluster: Cluster,
     topics: Topics,
-    builder: SlateLogBuilder,
+    builder: Builder[Log],
     since: int | None = None,
     until: int | None = None,
     progress: Progress = lambda what, count: None,
-) -> SlateLog:
+) -> Log:
     """Read both topics into the builder: slates whose event time (ms) is in [since, until).
 
     Raises CliError when no slate has both a decision and an outcome, saying what there is.

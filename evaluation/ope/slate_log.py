@@ -7,8 +7,8 @@ and adjustments. Reads contracts; knows nothing of topics or files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from streams.contracts import Decision, Outcome
 
 Floats32 = NDArray[np.float32]
 
+NO_BETA = "the decision has beta 0, so no popularity to correct by"
 _BY_CANDIDATE = ("logits", "target_logits", "items", "base")
 
 
@@ -54,7 +55,7 @@ class SlateTarget:
         change = np.zeros(len(logged), np.float64)
         if self.beta is not None and self.beta != decision.beta:
             if decision.beta == 0:
-                raise Unusable("the decision has beta 0, so no popularity to correct by")
+                raise Unusable(NO_BETA)
             change += (self.beta / decision.beta - 1) * _floats(decision.correction_f32)
         change += _change("term", self.terms, decision.terms, logged)
         change += _change("adjustment", self.adjustments, decision.adjustments, logged)
@@ -207,6 +208,34 @@ class SlateLogBuilder:
             base=columns("base", -np.inf),
             size=min(self._target.size or k, k),
         )
+
+
+class BetasBuilder:
+    """Like `SlateLogBuilder`, for targets that differ in nothing but β: a log for each, of the same slates.
+
+    Decisions that were drawn with β 0 say nothing of popularity: they are left out of all logs, and counted.
+    """
+
+    def __init__(self, target: SlateTarget, betas: Sequence[float], *, hits: bool = True, shown: bool = False) -> None:
+        self._builders = [SlateLogBuilder(replace(target, beta=beta), hits=hits, shown=shown) for beta in betas]
+        self.left_out = self._builders[0].left_out
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Take in what happened."""
+        for builder in self._builders:
+            builder.outcome(outcome)
+
+    def decision(self, decision: Decision) -> None:
+        """Take in what was decided."""
+        if decision.beta == 0:
+            self.left_out[NO_BETA] += 1
+            return
+        for builder in self._builders:
+            builder.decision(decision)
+
+    def build(self) -> list[SlateLog]:
+        """The logs, in the order of the βs. Raises ValueError when there is no slate of which both are known."""
+        return [builder.build() for builder in self._builders]
 
 
 def _padded(rows: list[NDArray[Any]], width: int, fill: float) -> NDArray[Any]:

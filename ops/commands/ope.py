@@ -72,6 +72,15 @@ def ope(
             "1.",
         ),
     ] = None,
+    beta: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--beta",
+            min=0,
+            help="Of the topics: which correction for popularity earns most? Give it twice or more, one policy_beta "
+            "each; all else is as the log or --policy has it.",
+        ),
+    ] = None,
     clip: Annotated[float, typer.Option(help="Where clipped IPS cuts weights.", min=1)] = 20.0,
     level: Annotated[float, typer.Option(help="Of the intervals.", min=0.5, max=0.999)] = 0.95,
     replicates: Annotated[int, typer.Option(help="Of the bootstrap over users.", min=100)] = 1000,
@@ -92,9 +101,15 @@ def ope(
 
     if reward not in ("hit", "sum"):
         raise CliError(f"--reward is {reward!r}", "Expected hit or sum.")
-    if log is None and policy is None:
+    if log is None and policy is None and not beta:
         raise CliError("there is no --policy", "Name a file that says what to evaluate: docs/off-policy.md.")
     console = Console(stderr=True, highlight=False)
+    if beta:
+        _refuse({"--beta": log}, "is for the topics, not for a file of rounds")
+        _refuse({"--most": most}, "is not for --beta: no certain interval is given")
+        slates = since, until, reward == "hit", shown
+        _of_betas(beta, policy, slates, Settings(level=level, replicates=replicates, clip=clip, seed=seed), as_json)
+        return
     with Lines(console, "reading") as lines:
         if log is None:
             foreign = {"--column": column, "--context": context}
@@ -210,6 +225,31 @@ def _of_topics(
         {reason: count for reason, count in builder.left_out.items() if count},
         families,
     )
+
+
+def _of_betas(
+    betas: list[float],
+    policy: Path | None,
+    slates: tuple[str | None, str | None, bool, bool],
+    settings: Settings,
+    as_json: bool,
+) -> None:
+    """Compare policies that differ in nothing but β."""
+    from rich.console import Console
+
+    from ops import ope_betas
+    from ops.progress import Lines
+
+    with Lines(Console(stderr=True, highlight=False), "reading") as lines:
+        found = ope_betas.compared(betas, policy, *slates, settings, lines.tell)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.plain(), indent=2))
+    else:
+        found.show(Console(highlight=False))
+    if found.refused:
+        raise typer.Exit(1)
 
 
 def _users(make: Any) -> list[Weighted]:

@@ -189,6 +189,7 @@ def test_a_policy_that_cannot_be_is_named(tmp_path: Path, text: str, problem: st
         (["--shown"], "--shown is for the topics"),
         (["--most", "0.5"], "--most is 0.5, and a reward is 1"),
         (["--reward", "clicks"], "--reward is 'clicks'"),
+        (["--beta", "0", "--beta", "0.1"], "--beta is for the topics"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path: Path, arguments: list[str], problem: str) -> None:
@@ -202,3 +203,22 @@ def test_one_user_alone_says_nothing(tmp_path: Path) -> None:
     path = rounds_file(tmp_path, 4)
     with pytest.raises(CliError, match="all rounds are of one user"):
         run("--log", path, "--policy", policy_file(tmp_path, 'kind = "uniform"'))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "policy", "problem"),
+    [
+        (["--beta", "0.1"], None, "--beta is given as 0.1"),
+        (["--beta", "0.1", "--beta", "0.1"], None, "--beta is given as 0.1, 0.1"),
+        (["--beta", "0", "--beta", "0.1"], "policy_beta = 0.2", "policy_beta is 0.2"),
+        (["--beta", "0", "--beta", "0.1", "--most", "3"], None, "--most is not for --beta"),
+    ],
+)
+def test_betas_that_cannot_be_compared_are_named(
+    tmp_path: Path, arguments: list[str], policy: str | None, problem: str
+) -> None:
+    told = [] if policy is None else ["--policy", policy_file(tmp_path, policy)]
+    with pytest.raises(CliError) as error:
+        run(*arguments, *told)
+    assert problem in error.value.problem
+    assert error.value.next_step

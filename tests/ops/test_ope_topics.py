@@ -64,7 +64,7 @@ async def test_decisions_and_outcomes_are_read_from_their_topics(
 
     import asyncio
 
-    def run() -> tuple[int, str]:
+    def run(arguments: list[str] = arguments) -> tuple[int, str]:
         found = CliRunner(env=worker_settings).invoke(app, arguments, catch_exceptions=False)
         return found.exit_code, found.stdout
 
@@ -80,3 +80,13 @@ async def test_decisions_and_outcomes_are_read_from_their_topics(
     each = {one["name"]: one for one in positions["estimates"]}
     assert each["snips"]["low"] < each["snips"]["value"] < each["snips"]["high"]
     assert found["left_out"] == {}
+
+    code, shown = await asyncio.to_thread(run, ["ope", "--beta", "0.2", "--beta", "0", "--json", "--replicates", "200"])
+    compared = json.loads(shown)
+    assert code == 0, shown
+    as_logged, without = compared["betas"]
+    clicks = sum(sum(map(bool, one.rewards)) for one in outcomes[:500])
+    assert as_logged["estimates"]["ips"]["value"] == pytest.approx(clicks / 500)  # decisions are of β .2
+    assert without["estimates"]["ips"]["value"] != pytest.approx(clicks / 500)
+    assert compared["best"] in (0.2, 0.0)
+    assert compared["left_out"] == {"its window has not closed, or its outcome is gone": 100}

@@ -12,17 +12,19 @@ TASTE = np.random.default_rng(0).normal(-1.0, 0.8, POLICY.width)  # log-odds of 
 
 
 def made(
-    size: int, seed: int = 0, config: PolicyConfig = POLICY, busy: bool = False
+    size: int, seed: int = 0, config: PolicyConfig = POLICY, busy: bool = False, herd: float = 0.0
 ) -> tuple[list[Decision], list[Outcome]]:
     """Slates of driftline's own policy code and clicks that depend on the item and its position.
 
-    `busy`: with an adjustment, a temperature for each user and every third slate's position 1 pinned.
+    `busy`: with an adjustment, a temperature for each user and every third slate's position 1 pinned. `herd`: instead
+    of chance, so much of the scores is popularity, of which taste knows nothing: that β undoes it.
     """
     random = np.random.default_rng(seed)
     slots = np.tile(np.arange(config.width), (size, 1))
     terms = {"a": 0.5 * TASTE + 0.3 * random.standard_normal(slots.shape), "b": random.standard_normal(slots.shape)}
-    parts = {name: part.astype(np.float32) for name, part in terms.items()}
     popularity = -random.random(slots.shape) * 3
+    terms["b"] = herd * popularity if herd else terms["b"]
+    parts = {name: part.astype(np.float32) for name, part in terms.items()}
     own = random.choice([0.7, 1.5], size) if busy else np.ones(size)
     pins = np.full((size, config.k), -1)
     pins[::3, 1] = 4 if busy else -1
