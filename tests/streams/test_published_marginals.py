@@ -6,10 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from policy.plackett_luce import Floats
+from policy.slate import published_marginals
 from streams.contracts import Decision, Interaction, Recommendation
 from streams.names import Topics
 from streams.pipeline import Pipeline
-from streams.propensities import marginals
 from tests import small
 from tests.small import record
 
@@ -29,38 +30,32 @@ def published(**policy: float) -> tuple[list[Decision], list[Recommendation]]:
     )
 
 
+def marginals(decision: Decision) -> tuple[Floats, Floats]:
+    """P(each candidate at each position) [C, n] and in the slate [C]."""
+    chosen = np.array([decision.chosen])
+    fixed = np.isin(np.arange(chosen.shape[1]), decision.pinned)[None]
+    logits = np.frombuffer(decision.logits_f32, "<f4")[None]
+    position, inclusion = published_marginals(
+        logits, chosen, fixed, decision.temperature, decision.epsilon, decision.swaps
+    )
+    return position[0], inclusion[0]
+
+
 @pytest.mark.parametrize("swaps", [0.0, 0.3])
 def test_they_are_those_that_were_published(swaps: float) -> None:
     decisions, recommendations = published(swaps=swaps)
-    found = marginals(decisions)
-    assert len(found) == 60
-    for one, said in zip(found, recommendations, strict=True):
-        np.testing.assert_allclose(one.propensity, said.propensity, atol=1e-9)
-        np.testing.assert_allclose(one.shown_inclusion, said.inclusion, atol=1e-9)
-        np.testing.assert_allclose(one.position.sum(axis=0), 1.0, atol=1e-9)
-        np.testing.assert_allclose(one.inclusion.sum(), len(said.items), atol=1e-8)
+    for decision, said in zip(decisions, recommendations, strict=True):
+        position, inclusion = marginals(decision)
+        places = np.arange(len(decision.chosen))
+        np.testing.assert_allclose(position[decision.chosen, places], said.propensity, atol=1e-9)
+        np.testing.assert_allclose(inclusion[decision.chosen], said.inclusion, atol=1e-9)
+        np.testing.assert_allclose(position.sum(axis=0), 1.0, atol=1e-9)
+        np.testing.assert_allclose(inclusion.sum(), len(said.items), atol=1e-8)
     assert any(said.swapped for said in recommendations) == (swaps > 0)
     assert {tuple(one.swapped) for one in decisions} == {tuple(said.swapped) for said in recommendations}
 
 
-def test_mixed_policies_and_slates_keep_their_order() -> None:
-    first, second = published(swaps=0.2)[0][:5], published(epsilon=0.3)[0][:5]
-    empty = msgspec.structs.replace(first[0], chosen=[], conditional=[])
-    mixed = [first[0], second[0], empty, first[1], second[1]]
-    found, alone = marginals(mixed), [marginals([one])[0] for one in mixed]
-    for one, other in zip(found, alone, strict=True):
-        np.testing.assert_allclose(one.position, other.position, atol=1e-12)
-    assert found[2].propensity.shape == (0,)
-
-
 def test_without_exchanges_counted_they_would_be_others() -> None:
     decisions, _ = published(swaps=0.3)
-    without = marginals([msgspec.structs.replace(one, swaps=0.0) for one in decisions])
-    errors = [np.abs(a.position - b.position).max() for a, b in zip(marginals(decisions), without, strict=True)]
-    assert max(errors) > 0.01
-
-
-def test_a_policy_without_marginals_draws_the_same() -> None:
-    on, off = published(swaps=0.3)[0], published(swaps=0.3, marginals=False)[0]
-    assert [one.chosen for one in on] == [one.chosen for one in off]
-    np.testing.assert_array_equal(marginals(on)[0].position, marginals(off)[0].position)
+    pairs = [(marginals(one)[0], marginals(msgspec.structs.replace(one, swaps=0.0))[0]) for one in decisions]
+    assert max(np.abs(one - other).max() for one, other in pairs) > 0.01
