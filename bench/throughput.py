@@ -33,7 +33,21 @@ from ops.settings import load as load_settings
 from streams.cluster import Cluster
 from streams.names import Topics
 
-LIMIT = "limit"
+LIMIT, PLAIN = "limit", "driftline, plain top-k"
+TOP_K = {
+    "DRIFTLINE_POLICY_MARGINALS": "false",
+    "DRIFTLINE_POLICY_TEMPERATURE": "0.001",
+    "DRIFTLINE_POLICY_EPSILON": "0",
+    "DRIFTLINE_POLICY_BETA": "0",
+    "DRIFTLINE_POLICY_SWAPS": "0",
+    "DRIFTLINE_ARRANGE_UNSURE": "1",
+    "DRIFTLINE_ARRANGE_LOSS": "inf",
+    "DRIFTLINE_ARRANGE_NEW_BONUS": "0",
+    "DRIFTLINE_ARRANGE_DIVERSITY": "0",
+    "DRIFTLINE_ARRANGE_CALIBRATION": "0",
+    "DRIFTLINE_ARRANGE_FATIGUE": "0",
+}
+"""Nothing of what a slate is arranged, corrected and accounted for by: the best scores, in their order."""
 GUESS = Plan(Written(1, 1500), Written(1, 4500), Written(1, 1000), Written(1, 3000))  # for warming the broker up
 Say = Callable[[str], None]
 
@@ -49,9 +63,16 @@ class Size:
 
 
 async def run(
-    cluster: Cluster, broker_pid: int, folder: Path, size: Size, say: Say, model: EvolutionConfig | None = None
+    cluster: Cluster,
+    broker_pid: int,
+    folder: Path,
+    size: Size,
+    say: Say,
+    model: EvolutionConfig | None = None,
+    ways: bool = False,
 ) -> dict[str, Figures]:
-    """Measure every contender on a broker that runs; `folder` takes the release and logs."""
+    """Measure every contender on a broker that runs, or only the `ways` of driftline; `folder` takes the release and
+    logs."""
     say("training a release")
     synthetic = Synthetic.of(size.items)
     trained = synthetic.release(model)
@@ -60,23 +81,30 @@ async def run(
     say("warming the broker up")
     await contest(course, counting(course, "warm-up", "bench.limit", GUESS), 100)
     say("measuring driftline")
-    first, plan = await contest(course, driftline(course, "driftline", marginals=True))
+    first, plan = await contest(course, driftline(course, "driftline", "on"))
     figures = {"driftline": first}
-    for contender in (
-        driftline(course, "driftline, marginals off", marginals=False),
-        counting(course, LIMIT, "bench.limit", plan, faster=2),
-        counting(course, "bare loop", "bench.bare", plan, faster=2),
-        counting(course, "Faust table", "bench.faust_table", plan, transactions=False),
-    ):
+    others = [
+        driftline(course, PLAIN, "top-k", **TOP_K),
+        driftline(course, "driftline, marginals off", "off", DRIFTLINE_POLICY_MARGINALS="false"),
+    ]
+    others += (
+        []
+        if ways
+        else [
+            counting(course, LIMIT, "bench.limit", plan, faster=2),
+            counting(course, "bare loop", "bench.bare", plan, faster=2),
+            counting(course, "Faust table", "bench.faust_table", plan, transactions=False),
+        ]
+    )
+    for contender in others:
         say(f"measuring {contender.name}")
         figures[contender.name], _ = await contest(course, contender, first.latency_at_events_per_s)
     return figures
 
 
-def driftline(course: Course, name: str, *, marginals: bool) -> Contender:
-    """The worker as it is deployed."""
-    topics = Topics("driftline-on." if marginals else "driftline-off.")
-    return worker(course, name, topics, DRIFTLINE_POLICY_MARGINALS=str(marginals))
+def driftline(course: Course, name: str, short: str, **settings: str) -> Contender:
+    """The worker as it is deployed, but for these settings."""
+    return worker(course, name, Topics(f"driftline-{short}."), **settings)
 
 
 def counting(
@@ -106,6 +134,9 @@ def main(
     items: Annotated[int, typer.Option(min=200, help="Items of the catalogue.")] = 10_000,
     users: Annotated[int, typer.Option(min=10, help="Users; each also has one event to warm up with.")] = 10_000,
     seconds: Annotated[float, typer.Option(min=1, help="Length of each latency phase.")] = 10.0,
+    ways: Annotated[
+        bool, typer.Option("--ways", help="Only driftline: everything on, a plain top-k, no marginals.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here, too.")] = None,
 ) -> None:
     """Print a table of throughput, latency and CPU time, each beside the limit."""
@@ -117,7 +148,8 @@ def main(
         try:
             with broker(Path(scratch), status.update) as kafka:
                 pid = kafka.status().pid or 0
-                figures = asyncio.run(run(Cluster(kafka.address or ""), pid, Path(scratch), size, status.update))
+                course = run(Cluster(kafka.address or ""), pid, Path(scratch), size, status.update, ways=ways)
+                figures = asyncio.run(course)
         except CliError as error:
             console.print(f"[red]error:[/] {error}")
             raise typer.Exit(1) from None
@@ -137,8 +169,8 @@ def main(
 
 
 def report(figures: dict[str, Figures], conditions: dict[str, object]) -> dict[str, object]:
-    """Everything measured, each figure also as its ratio to the limit's."""
-    limit = msgspec.structs.asdict(figures[LIMIT])
+    """Everything measured, each figure also as its ratio to the limit's, or without one to that of a plain top-k."""
+    limit = msgspec.structs.asdict(figures.get(LIMIT, figures[PLAIN]))
     contenders = {
         name: {
             "figures": one,
@@ -154,9 +186,10 @@ def report(figures: dict[str, Figures], conditions: dict[str, object]) -> dict[s
 
 
 def table(figures: dict[str, Figures]) -> Table:
-    """A line for each figure, a column for each contender; in brackets the ratio to the limit's."""
-    rate = figures[LIMIT].latency_at_events_per_s
-    made = Table(title="In brackets: times the limit's figure")
+    """A line for each figure, a column for each contender; in brackets the ratio to the limit's or a plain top-k's."""
+    measure = LIMIT if LIMIT in figures else PLAIN
+    rate = figures[measure].latency_at_events_per_s
+    made = Table(title=f"In brackets: times the figure of {measure}")
     made.add_column("")
     for name in figures:
         made.add_column(name, justify="right")
@@ -170,7 +203,7 @@ def table(figures: dict[str, Figures]) -> Table:
         ("latency_p50_ms", f"latency p50, ms, at {rate:,.0f} events/s", 1),
         ("latency_p99_ms", "latency p99, ms", 1),
     ):
-        limit = getattr(figures[LIMIT], field)
+        limit = getattr(figures[measure], field)
         made.add_row(meaning, *(_beside(getattr(one, field), limit, digits) for one in figures.values()))
     return made
 
