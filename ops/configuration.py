@@ -25,6 +25,7 @@ from streams.worker import WorkerConfig
 
 if TYPE_CHECKING:
     from models.online_config import OnlineConfig
+    from streams.avro_events import AvroEvents
 
 
 def event_rules(settings: Settings) -> EventRules:
@@ -33,7 +34,30 @@ def event_rules(settings: Settings) -> EventRules:
         actions=tuple(settings.events_actions),
         oldest_time=settings.events_oldest_time_ms,
         clock_skew_ms=round(settings.events_max_clock_skew_s * 1000),
+        avro=avro_events(settings),
     )
+
+
+def avro_events(settings: Settings) -> AvroEvents | None:
+    """What reads events in Avro; None: there is no registry, and they are JSON only.
+
+    Raises CliError when the package for it is missing.
+    """
+    if not settings.schema_registry_url:
+        return None
+    try:
+        from streams.avro_events import AvroEvents, parse
+        from streams.schema_registry import SchemaRegistry
+
+        password = settings.schema_registry_password
+        secret = None if password is None else password.get_secret_value()
+        registry = SchemaRegistry(settings.schema_registry_url, parse, settings.schema_registry_username, secret)
+        return AvroEvents(registry.schema)
+    except ImportError as error:
+        raise CliError(
+            f"DRIFTLINE_SCHEMA_REGISTRY_URL is set, and {error.name} is not installed",
+            "Install driftline[avro], or unset it: events are JSON then.",
+        ) from error
 
 
 def policy_config(settings: Settings) -> PolicyConfig:

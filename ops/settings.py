@@ -127,6 +127,14 @@ class Settings(BaseSettings):
     events_oldest_time_ms: int = _setting(
         631_152_000_000, "earlier events are refused (1990: catches seconds sent for milliseconds)", "ms, epoch", ge=0
     )
+    schema_registry_url: str = _setting(
+        "",
+        "where schemas of events in Avro are; empty: events are JSON only. Needs driftline[avro]",
+        "http(s)://host:port/path",
+        pattern=r"^(https?://[^/@?#]+(/[^@?#]*)?)?$",
+    )
+    schema_registry_username: str | None = _setting(None, "who asks there, if it wants to know", min_length=1)
+    schema_registry_password: SecretStr | None = _setting(None, "his password; never shown", min_length=1)
     events_max_clock_skew_s: float = _setting(600.0, "events further ahead of their arrival are refused", "s", ge=0)
 
     policy_slate_size: int = _setting(10, "items recommended at a time", "items", ge=1, le=100)

@@ -25,6 +25,8 @@ REPLAYED = "driftline-replayed"
 
 REASONS = {
     "malformed_json": "not JSON, or not UTF-8",
+    "malformed_avro": "Avro that is not what its schema says",
+    "unknown_schema": "Avro with the id of a schema that the registry does not have, or that is not for events",
     "schema": "a field is missing, of a wrong type or out of bounds",
     "unknown_kind": "an event of no known `kind`",
     "unknown_action": "an action that is not in `DRIFTLINE_EVENTS_ACTIONS`",

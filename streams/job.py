@@ -8,6 +8,11 @@ from typing import Protocol
 
 from streams.tracing import Traced
 
+
+class NotNow(OSError):
+    """Something that a handler needs is away, which is no fault of the records: they are handed to it again later."""
+
+
 OutputRecord = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
 """Key, value, headers."""
 

@@ -23,7 +23,7 @@ from streams.blame import Plain, told, way
 from streams.deadletters import dead_letter_headers, fit
 from streams.engine_config import EngineConfig
 from streams.intake import Intake
-from streams.job import DeadLetter, Effects, Handler, OutputRecord, Record
+from streams.job import DeadLetter, Effects, Handler, NotNow, OutputRecord, Record
 from streams.measures import Committed
 from streams.restore import restore
 from streams.store import Store, StoreDamaged, Stores
@@ -299,6 +299,8 @@ class Partition:
         except StoreDamaged:
             await self._means.in_compute(self._open_store.clear)
             raise
+        except NotNow as error:
+            raise NotCommitted(str(error)) from error
         except Exception as error:
             if len(records) > 1:
                 log.warning("handler failed, bisecting", partition=partition, records=len(records), error=told(error))

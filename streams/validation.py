@@ -7,7 +7,7 @@ good message or a bad one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -36,8 +36,11 @@ class EventRules(Struct, frozen=True):
     actions: tuple[str, ...]
     oldest_time: int = 631_152_000_000  # 1990-01-01: older is a unit error (seconds for milliseconds)
     clock_skew_ms: int = 600_000
+    avro: Callable[[bytes], Event] | None = None
+    """Reads values that begin with a zero byte, which no JSON does; None: they are malformed."""
 
 
+AVRO_MAGIC = b"\0"
 KINDS = ("interaction", "impression", "request", "erase")
 
 _event_decoder = msgspec.json.Decoder(Event)
@@ -56,7 +59,8 @@ def decode_event(key: bytes | None, value: bytes | None, arrived: int, rules: Ev
     """
     if value is None:
         raise BadMessage("null_value", "value is null; expected a JSON event (to forget a user send kind=erase)")
-    event: Event = _decode(_event_decoder, value)
+    avro = rules.avro if value[:1] == AVRO_MAGIC else None
+    event: Event = _decode(_event_decoder, value) if avro is None else avro(value)
     _check_id("user", event.user)
     if key is None or key != event.user.encode():
         raise BadMessage("wrong_key", f"key is {_show(key)}; expected the user's id, {_show(event.user)}")

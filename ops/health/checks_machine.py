@@ -119,6 +119,26 @@ def tracing(patient: Patient) -> Finding:
     return Finding(OK, f"to {os.environ['OTEL_EXPORTER_OTLP_ENDPOINT']}")
 
 
+def schemas(patient: Patient) -> Finding:
+    """Where events may be Avro, the registry answers."""
+    from ops.configuration import avro_events
+    from streams.job import NotNow
+    from streams.schema_registry import SchemaRegistry, UnknownSchema
+
+    if avro_events(patient.settings) is None:
+        return Finding(OK, "events are JSON only")
+    url, secret = patient.settings.schema_registry_url, patient.settings.schema_registry_password
+    password = None if secret is None else secret.get_secret_value()
+    try:
+        SchemaRegistry(url, str, patient.settings.schema_registry_username, password).schema(1)
+    except UnknownSchema:
+        pass  # it answers
+    except NotNow as error:
+        mend = "Check DRIFTLINE_SCHEMA_REGISTRY_URL (Apicurio's ends in /apis/ccompat/v7), and its login."
+        return Finding(FAILED, str(error), mend)
+    return Finding(OK, f"events may be Avro, with schemas of {url}")
+
+
 def dashboard(patient: Patient) -> Finding:
     """The dashboard would start: it has a token where it needs one, and its endpoints are such."""
     from ops.commands.dashboard import token

@@ -33,6 +33,7 @@ CHECKS: tuple[Check, ...] = (
     Check("open files", checks_machine.open_files, _SETTINGS),
     Check("encoder", checks_machine.encoder, _SETTINGS),
     Check("tracing", checks_machine.tracing, _SETTINGS),
+    Check("schemas", checks_machine.schemas, _SETTINGS),
     Check("dashboard", checks_machine.dashboard, _SETTINGS),
     Check("kafka", checks_kafka.kafka, _SETTINGS),
     Check("version", checks_kafka.version, _KAFKA),

@@ -36,6 +36,7 @@ def reachable(cluster: Cluster) -> Iterator[None]:
         TransactionalIdAuthorizationFailed,
     )
 
+    from streams.job import NotNow
     from streams.restore import TopicMissing
 
     if "sasl_oauth_token_provider" in cluster.security and (failure := _tried(cluster)) is not None:
@@ -47,6 +48,8 @@ def reachable(cluster: Cluster) -> Iterator[None]:
     except TopicMissing as error:
         what, _, step = str(error).partition(": ")
         raise CliError(what, f"{step[:1].upper()}{step[1:]}.") from error
+    except NotNow as error:
+        raise CliError(str(error), "Try again when it is back; `driftline doctor` asks whether it is.") from error
     except (
         ClusterAuthorizationFailedError,
         GroupAuthorizationFailedError,

@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 from streams.cluster import Cluster
 from streams.engine import Engine
 from streams.engine_config import EngineConfig
-from streams.job import Effects, Record
+from streams.job import Effects, NotNow, Record
 from streams.partition import Means, Partition
 from streams.store import MemoryStore, Store
 from tests.streams.model_kafka import Entry
@@ -53,6 +53,7 @@ class Poisoned:
 
     def __init__(self) -> None:
         self.asked: list[int] = []
+        self.error: Exception = ZeroDivisionError()
 
     def assigned(self, partition: int, states: Mapping[bytes, bytes]) -> None: ...
 
@@ -60,7 +61,7 @@ class Poisoned:
 
     def apply(self, partition: int, records: Sequence[Record], states: Mapping[bytes, bytes]) -> Effects:
         self.asked.append(len(records))
-        raise ZeroDivisionError
+        raise self.error
 
 
 class Log:
@@ -241,3 +242,17 @@ async def test_one_that_cannot_be_given_up_cuts_no_other_short() -> None:
         await engine._release(sources)
     assert slow.ended
     await engine._consumer.stop()
+
+
+async def test_what_is_away_turns_no_record_into_a_letter(
+    partition: Partition, pair: Pair, stores: SlowStores, engineer: Engineer
+) -> None:
+    handler: Any = partition._means.handler
+    handler.error = NotNow("the registry does not answer")
+    pair.go_on.set()
+    await fed(partition, stores, 4)
+    async with asyncio.timeout(20):
+        while partition.status != "retrying":
+            await asyncio.sleep(0.001)
+    assert set(handler.asked) == {4} and pair.commits == [] and engineer.heard == []
+    await end(partition)

@@ -99,6 +99,7 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch, patient: Patient, limit: in
         ({"ENCODER_PATH": "/nowhere"}, checks_machine.encoder, "/nowhere"),
         ({"DASHBOARD_HOST": "0.0.0.0"}, checks_machine.dashboard, "no token"),
         ({"DASHBOARD_ENDPOINTS": "http://w:1"}, checks_machine.dashboard, "http://w:1"),
+        ({"SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}, checks_machine.schemas, "127.0.0.1:1 does not answer"),
         ({"BOOTSTRAP_SERVERS": "127.0.0.1:1"}, checks_kafka.kafka, "no Kafka answers at 127.0.0.1:1"),
     ],
 )
