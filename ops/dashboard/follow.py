@@ -31,6 +31,9 @@ TAILS = {"events": 100, "recommendations": 100, "outcomes": 500, "events.dlq": 1
 FETCH_BYTES = 256 * 1024
 """Of a partition at a time: all that is held of it beside what is remembered. A larger record comes alone."""
 
+FETCH_MS = 500
+"""How long a fetch waits for so much: what comes is seen so much later, at most."""
+
 RECORDS_A_TURN = 200
 TURN_S = 0.4
 FARTHEST = 2000
@@ -62,7 +65,9 @@ class Follower:
 
     async def _follow(self) -> None:
         places = [place for name in self._plain for place in await partitions_of(self._cluster, name)]
-        consumer = self._cluster.consumer(max_partition_fetch_bytes=FETCH_BYTES, fetch_max_wait_ms=200)
+        # Without a least size the broker would answer at every commit of a worker, dozens of times a second.
+        options = {"fetch_min_bytes": FETCH_BYTES, "fetch_max_wait_ms": FETCH_MS}
+        consumer = self._cluster.consumer(max_partition_fetch_bytes=FETCH_BYTES, **options)
         try:
             await consumer.start()
             consumer.assign(places)

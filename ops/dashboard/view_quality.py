@@ -41,7 +41,7 @@ class Quality:
                 "Gap between groups",
                 decimal(self.facts.processes.worst("worker", "fairness_gap_ratio")),
                 self.facts.age("worker"),
-                "no worker says it: the rules file has no [fairness]",
+                "no worker says it: no [fairness] in the rules, or too little was shown yet",
             ),
             "exposure": [
                 {"group": name, "text": share(value), "age": self.facts.age("worker")}
