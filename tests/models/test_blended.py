@@ -75,6 +75,20 @@ def test_slates_teach_taste_and_clicks_as_they_come_teach_exposure(shown: SlateL
     assert by_clicks[rare_good].max() < by_clicks[common_bad].min()  # what was shown more was clicked more
 
 
+def test_that_little_is_clicked_at_first_is_not_held_against_what_was_shown() -> None:
+    """Where one click in twenty is ordinary, the items of the first slates are no worse than those nobody saw."""
+    n, random = 64, np.random.default_rng(0)
+    items = np.array([random.permutation(4) for _ in range(n)])
+    few = SlateLog(np.arange(n), np.arange(n), items, random.random((n, K)) < 0.05, np.ones((n, K), np.float32))
+    blended = Blended(BlendedConfig(CountsConfig(liked=1000.0)), ITEMS)
+    blended.learn_shown(
+        nothing_known(n, blended.length), few, np.zeros((n, 3), np.float32), np.zeros((ITEMS, 3), np.float32)
+    )
+    liked = blended.arrays(np.arange(ITEMS))[f"counts.items.{LIKED}"]
+    assert abs(liked[:4].mean()) < 0.3
+    assert not liked[4:].any()
+
+
 def test_what_waits_for_its_slate_is_followed_and_not_counted() -> None:
     n = 6
     log = InteractionLog(

@@ -441,6 +441,8 @@ def test_a_click_on_a_slate_is_counted_when_its_slate_is_told_and_once() -> None
     assert waiting[1] == pytest.approx(before[1] + 1, abs=0.01)
     trainer.learn_shown(slates)
     assert popularity(trainer) == pytest.approx(waiting + np.array([1, 0]), abs=0.01)
+    trainer.learn_shown(slates)
+    assert popularity(trainer) == pytest.approx(waiting + np.array([1, 0]), abs=0.01)
     liked = trainer.release().arrays["counts.items.liked"]
     assert liked[2] < 0 < liked[[0, 1]].min()
     with pytest.raises(ValueError, match="item 101"):
